@@ -1,0 +1,1 @@
+"""Data that ships with DWDP Lab; every number in it names its source."""

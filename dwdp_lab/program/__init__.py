@@ -1,0 +1,1 @@
+"""What each rank does, as data: operations on lanes, joined by events."""

@@ -1,0 +1,56 @@
+"""What each rank has to compute in each pass: the form every workload is turned into."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Chunk(NamedTuple):
+    """A stretch of one request: `new_tokens` to compute after `context_tokens` whose keys and values are cached.
+
+    The context is either a prefix-cache hit or the part of the request that an earlier pass computed.
+    """
+
+    request: int
+    context_tokens: int
+    new_tokens: int
+
+    @property
+    def pairs(self) -> int:
+        """(query, key) pairs of causal attention."""
+        return self.new_tokens * self.context_tokens + self.new_tokens * (self.new_tokens + 1) // 2
+
+
+Batch = tuple[Chunk, ...]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """`by_rank[r][s]` is what rank r computes in step s; ranks that run out of work have empty batches."""
+
+    by_rank: tuple[tuple[Batch, ...], ...]
+
+    @property
+    def ranks(self) -> int:
+        return len(self.by_rank)
+
+    @property
+    def steps(self) -> int:
+        return len(self.by_rank[0])
+
+    def tokens(self, rank: int, step: int | None = None) -> int:
+        """New tokens of one rank in one step, or in all steps."""
+        steps = self.by_rank[rank] if step is None else (self.by_rank[rank][step],)
+        return sum(chunk.new_tokens for batch in steps for chunk in batch)
+
+    def cv(self, step: int) -> float:
+        """Imbalance of one step: standard deviation over mean of the ranks' tokens (population form)."""
+        tokens = [self.tokens(rank, step) for rank in range(self.ranks)]
+        mean = statistics.fmean(tokens)
+        return statistics.pstdev(tokens) / mean if mean else 0.0
+
+    def mean_cv(self) -> float:
+        """Mean imbalance over the steps."""
+        return statistics.fmean(self.cv(step) for step in range(self.steps))

@@ -1,0 +1,146 @@
+"""The shape of a mixture-of-experts decoder: the numbers that decide its FLOPs and bytes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from dwdp_lab.scenario.precision import BYTES_PER_PARAM, Precision
+
+
+class GroupedQueryAttention(BaseModel):
+    """Grouped-query attention. `window` limits how far back every other layer looks (None: no limit)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["gqa"] = "gqa"
+    heads: PositiveInt
+    kv_heads: PositiveInt
+    head_dim: PositiveInt
+    window: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> GroupedQueryAttention:
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads must be a multiple of kv_heads ({self.kv_heads})")
+        return self
+
+    def projection_params(self, hidden: int) -> int:
+        """Parameters of the q, k, v and output projections of one layer."""
+        return hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
+
+    def core_flops_per_pair(self) -> int:
+        """FLOPs for one (query, key) pair over all heads: score and weighted sum."""
+        return 4 * self.heads * self.head_dim
+
+    def kv_elements_per_token(self) -> int:
+        """Elements of keys and values kept per token and layer."""
+        return 2 * self.kv_heads * self.head_dim
+
+    def query_elements_per_token(self) -> int:
+        """Elements of the queries read plus the outputs written per token and layer."""
+        return 2 * self.heads * self.head_dim
+
+
+class LatentAttention(BaseModel):
+    """Multi-head latent attention (DeepSeek), not absorbed, as used in prefill."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["mla"] = "mla"
+    heads: PositiveInt
+    q_lora_rank: PositiveInt
+    kv_lora_rank: PositiveInt
+    qk_nope_head_dim: PositiveInt
+    qk_rope_head_dim: PositiveInt
+    v_head_dim: PositiveInt
+
+    @property
+    def window(self) -> int | None:
+        return None
+
+    def projection_params(self, hidden: int) -> int:
+        qk = self.qk_nope_head_dim + self.qk_rope_head_dim
+        return (
+            hidden * self.q_lora_rank
+            + self.q_lora_rank * self.heads * qk
+            + hidden * (self.kv_lora_rank + self.qk_rope_head_dim)
+            + self.kv_lora_rank * self.heads * (self.qk_nope_head_dim + self.v_head_dim)
+            + self.heads * self.v_head_dim * hidden
+        )
+
+    def core_flops_per_pair(self) -> int:
+        return 2 * self.heads * (self.qk_nope_head_dim + self.qk_rope_head_dim + self.v_head_dim)
+
+    def kv_elements_per_token(self) -> int:
+        return self.heads * (self.qk_nope_head_dim + self.qk_rope_head_dim + self.v_head_dim)
+
+    def query_elements_per_token(self) -> int:
+        return self.heads * (self.qk_nope_head_dim + self.qk_rope_head_dim + self.v_head_dim)
+
+
+Attention = Annotated[GroupedQueryAttention | LatentAttention, Field(discriminator="kind")]
+
+
+class ModelShape(BaseModel):
+    """One MoE decoder.
+
+    `layers` counts all decoder layers; the first `dense_layers` of them have an ordinary MLP of width
+    `dense_intermediate` and no experts. `experts` are the routed ones of one layer, `top_k` of which each
+    token visits; `shared_experts` are visited by every token and replicated on every rank.
+    `expert_dtype` is what routed and shared experts are kept in, `dtype` everything else and the activations.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = "custom"
+    layers: PositiveInt
+    hidden: PositiveInt
+    attention: Attention
+    experts: PositiveInt
+    top_k: PositiveInt
+    expert_intermediate: PositiveInt
+    shared_experts: Annotated[int, Field(ge=0)] = 0
+    dense_layers: Annotated[int, Field(ge=0)] = 0
+    dense_intermediate: Annotated[int, Field(ge=0)] = 0
+    vocab: PositiveInt = 32000
+    normalise_top_k: bool = True
+    rms_eps: Annotated[float, Field(gt=0)] = 1e-6
+    rope_theta: Annotated[float, Field(gt=0)] = 10000.0
+    dtype: Precision = "bf16"
+    expert_dtype: Precision = "bf16"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelShape:
+        if self.top_k > self.experts:
+            raise ValueError(f"top_k ({self.top_k}) must be at most experts ({self.experts})")
+        if self.dense_layers >= self.layers:
+            raise ValueError(f"dense_layers ({self.dense_layers}) must be less than layers ({self.layers})")
+        if self.dense_layers and not self.dense_intermediate:
+            raise ValueError("dense_intermediate must be given when dense_layers is not 0")
+        return self
+
+    @property
+    def moe_layers(self) -> int:
+        return self.layers - self.dense_layers
+
+    @property
+    def expert_params(self) -> int:
+        """Parameters of one routed expert: gate, up and down projection."""
+        return 3 * self.hidden * self.expert_intermediate
+
+    @property
+    def expert_bytes(self) -> int:
+        """Bytes of one routed expert with its block scales, rounded up."""
+        return -int(-self.expert_params * BYTES_PER_PARAM[self.expert_dtype] // 1)
+
+    @property
+    def activation_bytes(self) -> float:
+        """Bytes of one activation element."""
+        return BYTES_PER_PARAM[self.dtype]
+
+    @property
+    def dispatch_bytes(self) -> float:
+        """Bytes of one element on its way to an expert: tokens are quantised before they are sent."""
+        return min(BYTES_PER_PARAM[self.dtype], BYTES_PER_PARAM[self.expert_dtype])

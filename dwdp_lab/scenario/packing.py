@@ -1,0 +1,71 @@
+"""Requests to passes: dealing them to ranks, and packing each rank's queue under a token budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+from dwdp_lab.scenario.batches import Batch, Chunk
+from dwdp_lab.scenario.traces import BLOCK_TOKENS, TraceRequest
+
+
+class Request(NamedTuple):
+    """A request of `tokens` in all, the first `cached_tokens` of which need not be computed."""
+
+    number: int
+    tokens: int
+    cached_tokens: int
+
+
+def pack(queue: Sequence[Request], mnt_tokens: int) -> list[Batch]:
+    """First come, first served: whole requests while they fit; one over the budget is cut into chunks.
+
+    Every pass computes at most `mnt_tokens` new tokens. A chunk that continues a request has the tokens
+    before it as context.
+    """
+    passes: list[Batch] = []
+    chunks: list[Chunk] = []
+    room = mnt_tokens
+    for request in queue:
+        done = request.cached_tokens
+        if request.tokens - done > room and chunks:
+            passes.append(tuple(chunks))
+            chunks, room = [], mnt_tokens
+        while request.tokens - done > room:
+            passes.append((Chunk(request.number, done, room),))
+            done += room
+        if request.tokens > done:
+            chunks.append(Chunk(request.number, done, request.tokens - done))
+            room -= request.tokens - done
+    if chunks:
+        passes.append(tuple(chunks))
+    return passes
+
+
+def deal(
+    requests: Iterable[TraceRequest],
+    ranks: int,
+    assign: Literal["round_robin", "least_loaded"],
+    divide_by: int,
+    prefix_cache: bool,
+) -> list[list[Request]]:
+    """Each request to one rank, in order of arrival: in turn, or to the rank with the fewest tokens so far.
+
+    A request's cached prefix is its longest run of leading blocks that its rank has seen before; at least
+    one token is always computed.
+    """
+    queues: list[list[Request]] = [[] for _ in range(ranks)]
+    load = [0] * ranks
+    seen: list[set[int]] = [set() for _ in range(ranks)]
+    for number, (length, blocks) in enumerate(requests):
+        rank = number % ranks if assign == "round_robin" else load.index(min(load))
+        hits = 0
+        if prefix_cache:
+            while hits < len(blocks) and blocks[hits] in seen[rank]:
+                hits += 1
+            seen[rank].update(blocks)
+        tokens = max(1, round(length / divide_by))
+        cached = min(hits * BLOCK_TOKENS // divide_by, tokens - 1)
+        queues[rank].append(Request(number, tokens, cached))
+        load[rank] += tokens - cached
+    return queues

@@ -1,0 +1,120 @@
+"""Request lengths from real traces.
+
+Formats, told apart by the file's ending: Azure LLM inference trace 2023 (`.csv`: TIMESTAMP, ContextTokens,
+GeneratedTokens; Patel et al., "Splitwise", ISCA 2024), Mooncake (`.jsonl`: input_length, hash_ids of 512-token
+blocks; Qin et al., FAST 2025), and lists of lengths (`.json`: {"lengths": [...]}), some of which ship in data/lengths/.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from dwdp_lab.scenario.errors import ScenarioError, nearest
+from dwdp_lab.scenario.shipped import shipped
+
+BLOCK_TOKENS = 512
+"""Tokens of one prefix-cache block in the Mooncake trace."""
+
+
+class TraceRequest(NamedTuple):
+    """One request: its input length, and the hashes of its leading blocks (empty where the trace has none)."""
+
+    length_tokens: int
+    blocks: tuple[int, ...] = ()
+
+
+def read_trace(file: Path, skip: int = 0, requests: int | None = None) -> tuple[TraceRequest, ...]:
+    """Requests `skip` to `skip + requests` of a trace file or of a shipped list, in order of arrival.
+
+    Raises ScenarioError (field `workload.file` or `workload.requests`) for a file that is missing, of an
+    unknown format or broken (with its line), or that has too few requests.
+    """
+    path = _resolve(file)
+    everything = _read(path, path.stat().st_mtime_ns)
+    wanted = tuple(islice(everything, skip, None if requests is None else skip + requests))
+    if not wanted or (requests is not None and len(wanted) < requests):
+        raise ScenarioError(
+            "workload.requests" if skip == 0 else "workload.skip",
+            requests if skip == 0 else skip,
+            f"{file} has {len(everything)} requests",
+            "ask for fewer, or leave `requests` out to take all",
+        )
+    return wanted
+
+
+def _resolve(file: Path) -> Path:
+    if file.is_file():
+        return file
+    known = shipped("lengths", ".json")
+    if str(file) in known:
+        return known[str(file)]
+    raise ScenarioError(
+        "workload.file",
+        str(file),
+        f"no such file, nor one of the shipped lists ({', '.join(sorted(known))})",
+        nearest(str(file), known),
+    )
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, _modified_ns: int) -> tuple[TraceRequest, ...]:
+    readers: dict[str, Callable[[Path], Iterator[TraceRequest]]] = {
+        ".csv": _azure,
+        ".jsonl": _mooncake,
+        ".json": _lengths,
+    }
+    reader = readers.get(path.suffix)
+    if reader is None:
+        raise ScenarioError("workload.file", str(path), f"needs one of the endings {', '.join(readers)}")
+    return tuple(reader(path))
+
+
+def _azure(path: Path) -> Iterator[TraceRequest]:
+    with path.open(newline="", encoding="utf-8-sig") as lines:
+        rows = csv.DictReader(lines)
+        if "ContextTokens" not in (rows.fieldnames or ()):
+            raise ScenarioError(
+                "workload.file", str(path), f"needs a column ContextTokens, has {rows.fieldnames}"
+            )
+        for row in rows:
+            yield _request(path, rows.line_num, row["ContextTokens"])
+
+
+def _mooncake(path: Path) -> Iterator[TraceRequest]:
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                length, blocks = row["input_length"], tuple(row.get("hash_ids", ()))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ScenarioError(
+                    "workload.file", f"{path}:{number}", "each line needs JSON with input_length"
+                ) from error
+            yield _request(path, number, length)._replace(blocks=blocks)
+
+
+def _lengths(path: Path) -> Iterator[TraceRequest]:
+    try:
+        lengths = json.loads(path.read_text(encoding="utf-8"))["lengths"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ScenarioError("workload.file", str(path), 'needs JSON {"lengths": [...]}') from error
+    for number, length in enumerate(lengths, 1):
+        yield _request(path, number, length)
+
+
+def _request(path: Path, number: int, length: object) -> TraceRequest:
+    try:
+        tokens = int(str(length))
+    except ValueError:
+        tokens = 0
+    if tokens < 1:
+        raise ScenarioError("workload.file", f"{path}:{number}: {length!r}", "lengths are whole numbers from 1 up")
+    return TraceRequest(tokens)

@@ -1,0 +1,1 @@
+"""What happened, when: the one form in which simulated and measured runs are kept."""
