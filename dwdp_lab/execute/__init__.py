@@ -1,1 +1,1 @@
-"""."""
+"""Rank processes, and the machine that runs programs on them."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from dwdp_lab.scenario.precision import Precision
+
 Lane = Literal["compute", "copy", "comm"]
 LANES: tuple[Lane, ...] = ("compute", "copy", "comm")
 
@@ -27,9 +29,7 @@ Kind = Literal[
     "reduce_tokens",
     "gather_weights",
 ]
-COLLECTIVES: frozenset[Kind] = frozenset(
-    {"dispatch", "combine", "gather_tokens", "reduce_tokens", "gather_weights"}
-)
+COLLECTIVES: frozenset[Kind] = frozenset({"dispatch", "combine", "gather_tokens", "reduce_tokens", "gather_weights"})
 """Kinds that start only when all ranks have reached them."""
 
 
@@ -37,7 +37,7 @@ class Work(NamedTuple):
     """One roofline term: it takes max(flops / peak of `unit` in `dtype`, hbm_bytes / memory bandwidth)."""
 
     unit: Literal["gemm", "grouped_gemm", "attention", "memory"]
-    dtype: str
+    dtype: Precision
     flops: float
     hbm_bytes: float
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Chunk(NamedTuple):
-    """A stretch of one request: `new_tokens` to compute after `context_tokens` whose keys and values are cached.
+    """A stretch of one request: `new_tokens` to compute after `context_tokens` that are cached.
 
     The context is either a prefix-cache hit or the part of the request that an earlier pass computed.
     """

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from enum import Enum
+
+
+class Missing(Enum):
+    """The `value` of an error about a field that was not given (None may well have been given)."""
+
+    MISSING = "missing"
+
+
+MISSING = Missing.MISSING
+_LONGEST_VALUE = 160
 
 
 class ScenarioError(ValueError):
     """A scenario, or something it names, cannot be used. Nothing has been started.
 
-    `field` is the dotted path of the field (`workload.cv`), `value` what was given,
+    `field` is the dotted path of the field (`workload.cv`), `value` what was given (MISSING for nothing),
     `allowed` what would be accepted, `hint` what to do next (may be empty).
     """
 
@@ -18,7 +29,8 @@ class ScenarioError(ValueError):
         self.value = value
         self.allowed = allowed
         self.hint = hint
-        super().__init__(f"{field} = {value!r}: {allowed}" + (f". {hint}" if hint else ""))
+        given = "" if value is MISSING else f" = {_short(value)}:"
+        super().__init__(f"{field}{given} {allowed}" + (f". {hint[0].upper()}{hint[1:]}" if hint else ""))
 
     def __reduce__(self) -> tuple[type[ScenarioError], tuple[str, object, str, str]]:
         # it crosses process boundaries, and Exception would replay the message as `field`
@@ -26,6 +38,11 @@ class ScenarioError(ValueError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`"did you mean 'slots'? "` when a known name is close, else an empty string."""
-    found = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    """`"did you mean 'slots'?"` when a known name is close, else an empty string."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"did you mean {found[0]!r}?" if found else ""
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= _LONGEST_VALUE else shown[: _LONGEST_VALUE - 3] + "..."

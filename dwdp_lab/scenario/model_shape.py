@@ -6,11 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from dwdp_lab.scenario.allowed import NoneWord
+from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.precision import BYTES_PER_PARAM, Precision
 
 
 class GroupedQueryAttention(BaseModel):
-    """Grouped-query attention. `window` limits how far back every other layer looks (None: no limit)."""
+    """Grouped-query attention. `window` limits how far back layers 0, 2, 4, ... look (None: no limit)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -18,12 +20,14 @@ class GroupedQueryAttention(BaseModel):
     heads: PositiveInt
     kv_heads: PositiveInt
     head_dim: PositiveInt
-    window: PositiveInt | None = None
+    window: Annotated[PositiveInt | None, NoneWord] = None
 
     @model_validator(mode="after")
     def _heads_divide(self) -> GroupedQueryAttention:
         if self.heads % self.kv_heads:
-            raise ValueError(f"heads must be a multiple of kv_heads ({self.kv_heads})")
+            raise ScenarioError(
+                "model.attention.heads", self.heads, f"must be a multiple of kv_heads ({self.kv_heads})"
+            )
         return self
 
     def projection_params(self, hidden: int) -> int:
@@ -114,11 +118,15 @@ class ModelShape(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> ModelShape:
         if self.top_k > self.experts:
-            raise ValueError(f"top_k ({self.top_k}) must be at most experts ({self.experts})")
+            raise ScenarioError("model.top_k", self.top_k, f"must be at most experts ({self.experts})")
         if self.dense_layers >= self.layers:
-            raise ValueError(f"dense_layers ({self.dense_layers}) must be less than layers ({self.layers})")
+            raise ScenarioError("model.dense_layers", self.dense_layers, f"must be less than layers ({self.layers})")
         if self.dense_layers and not self.dense_intermediate:
-            raise ValueError("dense_intermediate must be given when dense_layers is not 0")
+            raise ScenarioError(
+                "model.dense_intermediate",
+                self.dense_intermediate,
+                f"must be from 1 up for the {self.dense_layers} dense layers",
+            )
         return self
 
     @property

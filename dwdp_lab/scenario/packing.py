@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from dwdp_lab.scenario.batches import Batch, Chunk
@@ -17,29 +17,27 @@ class Request(NamedTuple):
     cached_tokens: int
 
 
-def pack(queue: Sequence[Request], mnt_tokens: int) -> list[Batch]:
+def pack(queue: Iterable[Request], mnt_tokens: int) -> Iterator[Batch]:
     """First come, first served: whole requests while they fit; one over the budget is cut into chunks.
 
     Every pass computes at most `mnt_tokens` new tokens. A chunk that continues a request has the tokens
-    before it as context.
+    before it as context. The queue may be endless: passes come out as soon as they are full.
     """
-    passes: list[Batch] = []
     chunks: list[Chunk] = []
     room = mnt_tokens
     for request in queue:
         done = request.cached_tokens
         if request.tokens - done > room and chunks:
-            passes.append(tuple(chunks))
+            yield tuple(chunks)
             chunks, room = [], mnt_tokens
         while request.tokens - done > room:
-            passes.append((Chunk(request.number, done, room),))
+            yield (Chunk(request.number, done, room),)
             done += room
         if request.tokens > done:
             chunks.append(Chunk(request.number, done, request.tokens - done))
             room -= request.tokens - done
     if chunks:
-        passes.append(tuple(chunks))
-    return passes
+        yield tuple(chunks)
 
 
 def deal(

@@ -6,15 +6,19 @@ from typing import Literal
 
 Precision = Literal["fp32", "bf16", "fp16", "fp8", "mxfp4", "nvfp4"]
 
-# Element bytes plus the share of one block scale that each element carries:
+# (bytes of one element, elements that share a block scale, bytes of the scale); no scale: block of 0
 # fp8   DeepSeek-V3's 128 x 128 blocks, one fp32 scale each (arXiv 2412.19437, section 3.3)
 # mxfp4 32-element blocks, one 8-bit exponent each (OCP Microscaling Formats 1.0)
 # nvfp4 16-element blocks, one fp8 scale each (NVIDIA Blackwell; the paper's 0.5625 B follows from it)
+FORMATS: dict[Precision, tuple[float, int, float]] = {
+    "fp32": (4.0, 0, 0.0),
+    "bf16": (2.0, 0, 0.0),
+    "fp16": (2.0, 0, 0.0),
+    "fp8": (1.0, 128 * 128, 4.0),
+    "mxfp4": (0.5, 32, 1.0),
+    "nvfp4": (0.5, 16, 1.0),
+}
+
 BYTES_PER_PARAM: dict[Precision, float] = {
-    "fp32": 4.0,
-    "bf16": 2.0,
-    "fp16": 2.0,
-    "fp8": 1.0 + 4.0 / (128 * 128),
-    "mxfp4": 0.5 + 1.0 / 32,
-    "nvfp4": 0.5 + 1.0 / 16,
+    name: element + (scale / block if block else 0.0) for name, (element, block, scale) in FORMATS.items()
 }

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator
 
+from dwdp_lab.scenario.allowed import NoneWord
 from dwdp_lab.scenario.batches import Batches
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.group import Group
@@ -35,7 +36,7 @@ class Scenario(BaseModel):
     strategy: Strategy = Strategy()
     workload: Workload = CvWorkload()
     hardware: str = "h100"
-    link_gbps: Annotated[float, Field(gt=0)] | None = None
+    link_gbps: Annotated[Annotated[float, Field(gt=0)] | None, NoneWord] = None
 
     @field_validator("model", mode="before")
     @classmethod
@@ -56,6 +57,9 @@ class Scenario(BaseModel):
         Raises ScenarioError for the first field that cannot be used.
         """
         given: dict[str, Any] = {"model": "tiny", **(fields or {}), **more}
+        workload = given.get("workload")
+        if isinstance(workload, Mapping) and "kind" not in workload:
+            given["workload"] = {"kind": "cv", **workload}
         try:
             scenario = cls.model_validate(given)
         except ValidationError as error:
@@ -115,7 +119,7 @@ class Scenario(BaseModel):
 
     @cached_property
     def batches(self) -> Batches:
-        """What each rank computes in each step. Raises ScenarioError when the workload's file cannot be used."""
+        """What each rank computes in each step. Raises ScenarioError when the workload's file is no use."""
         return self.workload.batches(self.ranks)
 
 
@@ -127,12 +131,17 @@ def read_yaml(source: str | Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ScenarioError("scenario", str(source), f"cannot be read as YAML: {error}") from None
     if not isinstance(fields, dict):
-        raise ScenarioError("scenario", fields, "needs a mapping of fields, such as `model: tiny`")
+        raise ScenarioError(
+            "scenario",
+            fields,
+            "needs a mapping of fields, such as `model: tiny`",
+            "a file is given as a Path",
+        )
     return fields
 
 
 def set_field(fields: dict[str, Any], path: str, value: Any) -> None:
-    """Set the dotted field `path` of nested plain fields; a model given by name becomes that name with changes."""
+    """Set the dotted field `path` of nested fields; a model given by name becomes that name with changes."""
     *parents, last = path.split(".")
     for name in parents:
         inner = fields.get(name)

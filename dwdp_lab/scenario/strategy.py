@@ -6,10 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from dwdp_lab.scenario.allowed import NoneWord, Says, SizeWord
+from dwdp_lab.scenario.errors import ScenarioError
+
 StrategyName = Literal["replicated", "dep", "weight_gather", "dwdp"]
 WeightView = Literal["merged", "split", "composite"]
 PeerOrder = Literal["ascending", "rotated", "interleaved", "permutation"]
 DepForm = Literal["auto", "all_to_all", "all_gather"]
+DepRows = Literal["per_rank", "per_expert"]
 
 
 class Strategy(BaseModel):
@@ -21,9 +25,12 @@ class Strategy(BaseModel):
       None means as early as a free slot allows (d = slots); more than `slots` is impossible.
     - `cross_step`: the first pulls of a step may start while the step before it still computes.
     - `weight_view`: how the experts' kernel sees local and pulled weights.
-    - `slice_bytes`: size of one copy; None copies a parameter's whole share of a peer at once.
+    - `slice_bytes`: size of one copy, also written `2MiB`; None copies a parameter's share of a peer at once.
     - `peer_order`: in which order a rank visits its peers (see program/pull_plan.py).
-    - `dep_form`: how DEP exchanges tokens; `auto` takes the one that moves fewer bytes.
+    - `dep_form`: how DEP exchanges tokens: all-to-all, or all-gather and reduce-scatter; `auto` takes the one that
+      moves fewer bytes.
+    - `dep_rows`: what DEP's all-to-all sends: a token once to every rank that has any of its experts (the stronger
+      form), or once for each of its experts (the form that fits the paper's roofline).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,19 +38,26 @@ class Strategy(BaseModel):
     name: StrategyName = "dwdp"
     overlap: bool = True
     slots: Annotated[int, Field(ge=1, le=3)] = 2
-    prefetch_distance: Annotated[int, Field(ge=1, le=3)] | None = None
+    prefetch_distance: Annotated[Annotated[int, Field(ge=1, le=3)] | None, NoneWord] = None
     cross_step: bool = False
     weight_view: WeightView = "split"
-    slice_bytes: Annotated[int, Field(ge=1024)] | None = None
+    slice_bytes: Annotated[
+        Annotated[int, Field(ge=1024)] | None,
+        SizeWord,
+        NoneWord,
+        Says("a size from 1KiB up, in bytes or such as 64KiB or 2MiB"),
+    ] = None
     peer_order: PeerOrder = "rotated"
     dep_form: DepForm = "auto"
+    dep_rows: DepRows = "per_rank"
 
     @model_validator(mode="after")
     def _distance_fits(self) -> Strategy:
         if self.prefetch_distance is not None and self.prefetch_distance > self.slots:
-            raise ValueError(
-                f"prefetch_distance ({self.prefetch_distance}) must be at most slots ({self.slots}): "
-                "a pull needs a free slot to land in"
+            raise ScenarioError(
+                "strategy.prefetch_distance",
+                self.prefetch_distance,
+                f"must be at most strategy.slots ({self.slots}): a pull needs a free slot to land in",
             )
         return self
 

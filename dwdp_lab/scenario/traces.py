@@ -1,8 +1,9 @@
 """Request lengths from real traces.
 
 Formats, told apart by the file's ending: Azure LLM inference trace 2023 (`.csv`: TIMESTAMP, ContextTokens,
-GeneratedTokens; Patel et al., "Splitwise", ISCA 2024), Mooncake (`.jsonl`: input_length, hash_ids of 512-token
-blocks; Qin et al., FAST 2025), and lists of lengths (`.json`: {"lengths": [...]}), some of which ship in data/lengths/.
+GeneratedTokens; Patel et al., "Splitwise", ISCA 2024), Mooncake (`.jsonl`: input_length, hash_ids of
+512-token blocks; Qin et al., FAST 2025), and lists of lengths (`.json`: {"lengths": [...]}), some of which
+ship in data/lengths/.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ BLOCK_TOKENS = 512
 
 
 class TraceRequest(NamedTuple):
-    """One request: its input length, and the hashes of its leading blocks (empty where the trace has none)."""
+    """One request: its input length, and the hashes of its leading blocks (none where the trace has none)."""
 
     length_tokens: int
     blocks: tuple[int, ...] = ()
@@ -32,20 +32,21 @@ class TraceRequest(NamedTuple):
 def read_trace(file: Path, skip: int = 0, requests: int | None = None) -> tuple[TraceRequest, ...]:
     """Requests `skip` to `skip + requests` of a trace file or of a shipped list, in order of arrival.
 
-    Raises ScenarioError (field `workload.file` or `workload.requests`) for a file that is missing, of an
-    unknown format or broken (with its line), or that has too few requests.
+    Raises ScenarioError (field `workload.file`, `workload.skip` or `workload.requests`) for a file that is
+    missing, of an unknown format or broken (with its line), or that has too few requests.
     """
     path = _resolve(file)
-    everything = _read(path, path.stat().st_mtime_ns)
-    wanted = tuple(islice(everything, skip, None if requests is None else skip + requests))
-    if not wanted or (requests is not None and len(wanted) < requests):
+    stat = path.stat()
+    everything = _read(path, stat.st_mtime_ns, stat.st_size)
+    left = len(everything) - skip
+    if left < (requests or 1):
         raise ScenarioError(
-            "workload.requests" if skip == 0 else "workload.skip",
-            requests if skip == 0 else skip,
-            f"{file} has {len(everything)} requests",
+            "workload.skip" if left < 1 else "workload.requests",
+            skip if left < 1 else requests,
+            f"{file} has {len(everything)} requests" + (f", {left} after the skipped" if skip and left > 0 else ""),
             "ask for fewer, or leave `requests` out to take all",
         )
-    return wanted
+    return everything[skip:] if requests is None else everything[skip : skip + requests]
 
 
 def _resolve(file: Path) -> Path:
@@ -63,7 +64,8 @@ def _resolve(file: Path) -> Path:
 
 
 @lru_cache(maxsize=8)
-def _read(path: Path, _modified_ns: int) -> tuple[TraceRequest, ...]:
+def _read(path: Path, _modified_ns: int, _size: int) -> tuple[TraceRequest, ...]:
+    """The whole file; read again only when it has changed."""
     readers: dict[str, Callable[[Path], Iterator[TraceRequest]]] = {
         ".csv": _azure,
         ".jsonl": _mooncake,
@@ -72,16 +74,17 @@ def _read(path: Path, _modified_ns: int) -> tuple[TraceRequest, ...]:
     reader = readers.get(path.suffix)
     if reader is None:
         raise ScenarioError("workload.file", str(path), f"needs one of the endings {', '.join(readers)}")
-    return tuple(reader(path))
+    try:
+        return tuple(reader(path))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ScenarioError("workload.file", str(path), f"cannot be read as {path.suffix}: {error}") from None
 
 
 def _azure(path: Path) -> Iterator[TraceRequest]:
     with path.open(newline="", encoding="utf-8-sig") as lines:
         rows = csv.DictReader(lines)
         if "ContextTokens" not in (rows.fieldnames or ()):
-            raise ScenarioError(
-                "workload.file", str(path), f"needs a column ContextTokens, has {rows.fieldnames}"
-            )
+            raise ScenarioError("workload.file", str(path), f"needs a column ContextTokens, has {rows.fieldnames}")
         for row in rows:
             yield _request(path, rows.line_num, row["ContextTokens"])
 
@@ -94,18 +97,18 @@ def _mooncake(path: Path) -> Iterator[TraceRequest]:
             try:
                 row = json.loads(line)
                 length, blocks = row["input_length"], tuple(row.get("hash_ids", ()))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ScenarioError(
-                    "workload.file", f"{path}:{number}", "each line needs JSON with input_length"
-                ) from error
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise _broken(path, number, line, "each line needs JSON with input_length") from None
+            if not all(isinstance(block, int) for block in blocks):
+                raise _broken(path, number, blocks, "hash_ids are whole numbers")
             yield _request(path, number, length)._replace(blocks=blocks)
 
 
 def _lengths(path: Path) -> Iterator[TraceRequest]:
     try:
-        lengths = json.loads(path.read_text(encoding="utf-8"))["lengths"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ScenarioError("workload.file", str(path), 'needs JSON {"lengths": [...]}') from error
+        lengths = list(json.loads(path.read_text(encoding="utf-8"))["lengths"])
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise ScenarioError("workload.file", str(path), 'needs JSON {"lengths": [...]}') from None
     for number, length in enumerate(lengths, 1):
         yield _request(path, number, length)
 
@@ -116,5 +119,9 @@ def _request(path: Path, number: int, length: object) -> TraceRequest:
     except ValueError:
         tokens = 0
     if tokens < 1:
-        raise ScenarioError("workload.file", f"{path}:{number}: {length!r}", "lengths are whole numbers from 1 up")
+        raise _broken(path, number, length, "lengths are whole numbers from 1 up")
     return TraceRequest(tokens)
+
+
+def _broken(path: Path, number: int, found: object, says: str) -> ScenarioError:
+    return ScenarioError("workload.file", f"{path}:{number}: {str(found).strip()[:80]}", says)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
+from dwdp_lab.scenario.allowed import NoneWord, Says
 from dwdp_lab.scenario.batches import Batch, Batches, Chunk
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.packing import Request, deal, pack
@@ -36,9 +38,7 @@ class ExplicitWorkload(_Workload):
 
     def batches(self, ranks: int) -> Batches:
         if len(self.lengths) != ranks:
-            raise ScenarioError(
-                "workload.lengths", self.lengths, f"needs one list of lengths per rank, so {ranks}"
-            )
+            raise ScenarioError("workload.lengths", self.lengths, f"needs one list of lengths per rank, so {ranks}")
         numbers = itertools.count()
         return Batches(
             tuple(
@@ -58,35 +58,33 @@ class IslWorkload(_Workload):
     kind: Literal["isl"] = "isl"
     isl_tokens: PositiveInt = 8192
     isl_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
-    isl_std_tokens: Annotated[float, Field(ge=0)] = 0.0
+    isl_std_tokens: Annotated[float, Field(ge=0, allow_inf_nan=False), Says("a finite number from 0 up")] = 0.0
     mnt_tokens: PositiveInt = 32768
     steps: Annotated[int, Field(ge=1, le=1024)] = 1
     prefix_hit: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def batches(self, ranks: int) -> Batches:
-        numbers = itertools.count()
-        by_rank = []
-        for rank in range(ranks):
-            draw = random.Random(f"isl {self.seed} {rank}")
-            queue: list[Request] = []
-            passes: list[Batch] = []
-            while len(passes) <= self.steps:  # the last pass may lack requests that were not drawn yet
-                queue += [self._request(next(numbers), draw) for _ in range(16)]
-                passes = pack(queue, self.mnt_tokens)
-            by_rank.append(tuple(passes[: self.steps]))
-        return Batches(tuple(by_rank))
+        return Batches(
+            tuple(
+                tuple(itertools.islice(pack(self._requests(rank, ranks), self.mnt_tokens), self.steps))
+                for rank in range(ranks)
+            )
+        )
 
-    def _request(self, number: int, draw: random.Random) -> Request:
-        if self.isl_std_tokens:
-            tokens = round(draw.gauss(self.isl_tokens, self.isl_std_tokens))
-        else:
-            tokens = round(draw.uniform(self.isl_ratio, 1.0) * self.isl_tokens)
-        tokens = max(1, tokens)
-        return Request(number, tokens, min(int(tokens * self.prefix_hit), tokens - 1))
+    def _requests(self, rank: int, ranks: int) -> Iterator[Request]:
+        """One rank's endless queue; the group's requests are numbered as if dealt to the ranks in turn."""
+        draw = random.Random(f"isl {self.seed} {rank}")
+        for number in itertools.count(rank, ranks):
+            if self.isl_std_tokens:
+                tokens = round(draw.gauss(self.isl_tokens, self.isl_std_tokens))
+            else:
+                tokens = round(draw.uniform(self.isl_ratio, 1.0) * self.isl_tokens)
+            tokens = max(1, tokens)
+            yield Request(number, tokens, min(int(tokens * self.prefix_hit), tokens - 1))
 
 
 class CvWorkload(_Workload):
-    """Passes whose tokens per rank have exactly this mean and CV (up to rounding), in requests of `isl_tokens`."""
+    """Passes whose tokens per rank have this mean and CV but for rounding, in requests of `isl_tokens`."""
 
     kind: Literal["cv"] = "cv"
     tokens_per_rank: PositiveInt = 1024
@@ -117,14 +115,14 @@ class CvWorkload(_Workload):
 class TraceWorkload(_Workload):
     """Requests of a real trace, dealt to the ranks in order of arrival and packed under a token budget.
 
-    `file` is a path (Azure CSV, Mooncake JSONL, or a JSON list of lengths) or the name of a list in data/lengths/.
+    `file` is a path (Azure CSV, Mooncake JSONL, JSON list of lengths) or the name of a list in data/lengths/.
     `divide_by` scales all lengths down (stated in every result), so that a laptop ends in a minute.
-    Prefix-cache hits come from the trace's block hashes where it has them: each rank keeps every block it has seen.
+    Prefix-cache hits come from the block hashes of traces that have them; a rank keeps every block it saw.
     """
 
     kind: Literal["trace"] = "trace"
     file: str = "azure-2023-conv-64"
-    requests: PositiveInt | None = None
+    requests: Annotated[PositiveInt | None, NoneWord] = None
     skip: NonNegativeInt = 0
     divide_by: PositiveInt = 1
     mnt_tokens: PositiveInt = 8192
@@ -134,14 +132,12 @@ class TraceWorkload(_Workload):
     def batches(self, ranks: int) -> Batches:
         requests = read_trace(Path(self.file).expanduser(), self.skip, self.requests)
         queues = deal(requests, ranks, self.assign, self.divide_by, self.prefix_cache)
-        packed = [pack(queue, self.mnt_tokens) for queue in queues]
+        packed = [list(pack(queue, self.mnt_tokens)) for queue in queues]
         steps = max(len(p) for p in packed)
         return Batches(tuple((*p, *[()] * (steps - len(p))) for p in packed))
 
 
-Workload = Annotated[
-    ExplicitWorkload | IslWorkload | CvWorkload | TraceWorkload, Field(discriminator="kind")
-]
+Workload = Annotated[ExplicitWorkload | IslWorkload | CvWorkload | TraceWorkload, Field(discriminator="kind")]
 
 
 def _chunk(request: int, length: int, prefix_hit: float) -> Chunk:

@@ -1,1 +1,1 @@
-"""."""
+"""What the course needs: notebooks made from solutions."""

@@ -12,8 +12,9 @@ Machine = Literal["sim", "cpu", "cuda"]
 class Span(NamedTuple):
     """One operation as it ran. Times in microseconds on one clock for all ranks, 0 at the run's start.
 
-    A collective gives two spans on its lane: `wait_peers` from this rank's arrival to the last rank's, then the
-    collective itself. `nbytes` is what was moved (copies, collectives) or read and written (compute); 0 if unknown.
+    A collective gives two spans on its lane: `wait_peers` from this rank's arrival to the last rank's, then
+    the collective itself. `nbytes` is what was moved (copies, collectives) or read and written (compute); 0
+    if unknown.
     """
 
     rank: int

@@ -1,1 +1,1 @@
-"""."""
+"""Figures and widget panels."""

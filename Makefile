@@ -1,0 +1,70 @@
+# `make` lists the targets. Needs make and Python 3.11 or newer; everything else goes into .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+
+# The first interpreter that is new enough; `make PYTHON=/path/to/python3.12 ...` picks another.
+PYTHON ?= $(firstword $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$each -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$each; done) python3)
+
+# Further options for JupyterLab, such as LAB_ARGS="--no-browser --port=8890".
+LAB_ARGS ?=
+AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
+
+# So that notebooks and tests find the `dwdp-lab` command. Not for the set-up, which must not find a stale .venv.
+IN_VENV = PATH="$(CURDIR)/$(BIN):$$PATH"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lab test lint types unit notebooks test-gpu format clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(VENV)/.ready  ## create .venv with everything at the tested versions
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c '$(NEW_ENOUGH)' || { \
+		echo "DWDP Lab needs Python 3.11 or newer, and '$(PYTHON)' is not: $$($(PYTHON) --version 2>&1)."; \
+		echo "Install one, or name it: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@# mypy finds the mapped packages (see pyproject.toml) under their import names
+	@mkdir -p $(VENV)/types
+	@ln -sfn ../../kernels $(VENV)/types/dwdp_kernels
+	@ln -sfn ../../data $(VENV)/types/dwdp_data
+	@# no news and update pop-ups over the notebook, nor requests to the network for them
+	@mkdir -p $(VENV)/share/jupyter/lab/settings
+	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' \
+		> $(VENV)/share/jupyter/lab/settings/overrides.json
+	@touch $@
+
+lab: $(VENV)/.ready  ## open the first notebook in JupyterLab
+	$(IN_VENV) $(BIN)/jupyter lab $(AS_ROOT) --ServerApp.root_dir=$(CURDIR) \
+		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_ARGS)
+
+test: lint types unit notebooks  ## everything that needs no GPU: lint, types, unit, property and notebook tests
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.ready
+	$(BIN)/mypy
+
+unit: $(VENV)/.ready
+	$(IN_VENV) $(BIN)/pytest
+
+notebooks: $(VENV)/.ready
+	$(if $(NOTEBOOKS),$(IN_VENV) $(BIN)/pytest --nbval --nbval-cell-timeout=120 --timeout=180 -x $(NOTEBOOKS))
+
+test-gpu: $(VENV)/.ready  ## the tests that need NVIDIA GPUs
+	$(IN_VENV) $(BIN)/pytest -m gpu
+
+format: $(VENV)/.ready  ## put the code into its standard form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove .venv and what the tools keep
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,177 @@
+"""`dwdp-lab run`: one scenario, some strategies, on the simulator or on rank processes."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dwdp_lab.cli.figures import result_figures
+from dwdp_lab.cli.output import (
+    add_json_option,
+    check_writable,
+    console_for,
+    working,
+    write_json,
+    write_text,
+)
+from dwdp_lab.cli.scenario_options import add_scenario_options, scenario_from
+from dwdp_lab.program.build import STRATEGIES
+from dwdp_lab.scenario.errors import ScenarioError, nearest
+from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.scenario.strategy import StrategyName
+from dwdp_lab.timeline.chrome_trace import write_chrome_trace
+from dwdp_lab.timeline.span import Timeline
+from dwdp_lab.timeline.svg import timeline_svg
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+    from dwdp_lab.execute.run_result import RunResult
+
+Outcome = tuple[Timeline, dict[str, Any]]
+
+
+def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "run",
+        help="run strategies on one scenario",
+        description="Run strategies on one scenario and compare them.",
+    )
+    parser.add_argument("--machine", choices=("sim", "cpu"), default="sim", help="virtual time, or CPU ranks")
+    parser.add_argument("--strategies", metavar="A,B", help=f"of {', '.join(STRATEGIES)} (default: the scenario's own)")
+    add_scenario_options(parser)
+    add_json_option(parser)
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="write a Chrome trace (opens in Perfetto)")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the timelines")
+    parser.add_argument(
+        "--verify", action="store_true", help="CPU ranks: compare every output with the slow dense reference"
+    )
+    parser.set_defaults(call=call)
+
+
+def call(options: argparse.Namespace) -> int:
+    """Run what the options ask for. Returns the exit status."""
+    console = console_for(options)
+    scenario = scenario_from(options)
+    strategies = _strategies(options.strategies, scenario)
+    if options.verify and options.machine == "sim":
+        raise ScenarioError("--verify", "sim", "the simulator computes no outputs", "add --machine cpu")
+    for option in ("json", "trace", "svg"):
+        target = getattr(options, option)
+        check_writable(f"--{option}", None if target in (None, "-") else Path(target))
+    outcomes: list[Outcome]
+    if options.machine == "sim":
+        outcomes = list(_simulated(scenario, strategies, console))
+    else:
+        from dwdp_lab.execute.failures import RankFailed
+
+        try:
+            outcomes = list(_on_cpu_ranks(scenario, strategies, console, options.verify))
+        except RankFailed as failure:
+            console.print(str(failure), style="red", markup=False)
+            return 1
+    timelines = [timeline for timeline, _ in outcomes]
+    results = [result for _, result in outcomes]
+    figures = {"scenario": scenario.to_dict(), "results": results}
+    write_json(options, figures)
+    if options.trace is not None:
+        write_chrome_trace(options.trace, timelines)
+    if options.svg is not None:
+        write_text("--svg", options.svg, timeline_svg(timelines))
+    if options.json != "-":
+        console.print(_table(results))
+    return 0
+
+
+def _strategies(text: str | None, scenario: Scenario) -> list[StrategyName]:
+    names = [scenario.strategy.name] if text is None else [name.strip() for name in text.split(",")]
+    chosen: list[StrategyName] = []
+    for name in names:
+        known = next((known for known in STRATEGIES if known == name), None)
+        if known is None:
+            raise ScenarioError("--strategies", name, f"known are {', '.join(STRATEGIES)}", nearest(name, STRATEGIES))
+        if known not in chosen:
+            chosen.append(known)
+    return chosen
+
+
+def _simulated(scenario: Scenario, strategies: list[StrategyName], console: Console) -> Iterator[Outcome]:
+    from dwdp_lab.simulate.run import run_sim
+
+    with working(console, "simulating") as say:
+        for name in strategies:
+            say(f"simulating {name}")
+            began = time.perf_counter()
+            timeline = run_sim(scenario.with_strategy(name))
+            figures = result_figures(timeline, [], 0.0)
+            figures["wall_ms"] = 1e3 * (time.perf_counter() - began)
+            yield timeline, figures
+
+
+def _on_cpu_ranks(
+    scenario: Scenario, strategies: list[StrategyName], console: Console, verify: bool
+) -> Iterator[Outcome]:
+    from dwdp_lab.execute.ranks import Ranks
+
+    with working(console, f"starting {scenario.ranks} rank processes") as say, Ranks(scenario.ranks) as ranks:
+        for name in strategies:
+            variant = scenario.with_strategy(name)
+            result = ranks.run(variant, outputs=verify, progress=lambda done, text: say(f"{text} ({100 * done:.0f} %)"))
+            figures = result_figures(result.timeline, result.output_sha256, result.wall_ms)
+            if verify:
+                say(f"{name}: comparing with the reference")
+                figures["oracle"] = _verified(variant, result)
+            yield result.timeline, figures
+
+
+def _verified(scenario: Scenario, result: RunResult) -> dict[str, float]:
+    """Every output against the reference. Raises OracleMismatch for the first that is out of bounds."""
+    from dwdp_lab.model.oracle import compare, error_bound, oracle
+
+    worst, outputs = 0.0, 0
+    seed, skew = scenario.workload.seed, scenario.workload.router_skew
+    for rank in range(scenario.ranks):
+        for step, batch in enumerate(scenario.batches.by_rank[rank]):
+            if batch and result.outputs is not None and result.routing is not None:
+                expected = oracle(scenario.model, batch, seed, skew, result.routing[rank][step])
+                worst = max(worst, compare(result.outputs[rank][step], expected.output, scenario.model))
+                outputs += scenario.batches.tokens(rank, step)
+    return {"outputs": outputs, "largest_error": worst, "bound": error_bound(scenario.model)}
+
+
+COLUMNS = {
+    "step ms": "step_ms",
+    "compute": "compute_ms",
+    "communication": "communication_ms",
+    "exposed copy": "exposed_copy_ms",
+    "wait on peers": "wait_on_peers_ms",
+    "overlap %": "overlap_pct",
+    "tokens/s": "tokens_per_s_per_rank",
+}
+
+
+def _table(results: list[dict[str, Any]]) -> Table:
+    table = Table(title="milliseconds per step, mean over ranks", title_justify="left")
+    table.add_column("strategy", no_wrap=True)
+    for column in COLUMNS:
+        table.add_column(column, justify="right")
+    table.add_column("provenance", no_wrap=True)
+    for result in results:
+        table.add_row(
+            result["strategy"],
+            *(_short(result[name]) for name in COLUMNS.values()),
+            f"{result['provenance']} ({result['machine']})",
+        )
+    return table
+
+
+def _short(value: float) -> str:
+    """Four digits that count, no more than a reader can use."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -1,0 +1,45 @@
+"""DEP's all-to-all with one row per (token, expert): the form that fits the paper's roofline.
+
+The experts are partitioned over the ranks in ascending order, so rows sorted by expert are sorted by
+destination too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from dwdp_kernels.grouped_mlp import expert_rows, sort_by_expert, weighted_sum
+from torch import Tensor
+
+from dwdp_lab.execute.exchange_rows import exchange_rows, gather_counts
+from dwdp_lab.execute.staging import ExpertTensors
+from dwdp_lab.model.layers import Routing
+
+
+class PerExpertExchange:
+    """Rows go out and come back; each token's k rows are summed at home in the order of its choices."""
+
+    def __init__(self, routing: Routing, cuts: Sequence[range], rank: int) -> None:
+        mine, experts = cuts[rank], cuts[-1].stop
+        self.weights = routing.weights
+        self.order, offsets = sort_by_expert(routing.ids, experts)
+        counts = torch.tensor(offsets).diff()
+        to_me = gather_counts(counts, len(cuts))[:, mine.start : mine.stop]
+        self.sent = [int(counts[cut.start : cut.stop].sum()) for cut in cuts]
+        self.received = [int(count) for count in to_me.sum(1)]
+        rows = exchange_rows(routing.normed[self.order // routing.ids.shape[1]], self.sent, self.received)
+        # blocks arrive in rank order, each sorted by expert; all rows of an expert must stand together
+        expert_of_row = torch.arange(len(mine)).repeat(len(cuts)).repeat_interleave(to_me.reshape(-1))
+        self.by_expert = expert_of_row.argsort(stable=True)
+        self.rows = rows[self.by_expert]
+        self.offsets = [0, *to_me.sum(0).cumsum(0).tolist()]
+
+    def compute(self, weights: ExpertTensors) -> None:
+        computed = expert_rows(self.rows, self.offsets, weights.w13, weights.w2)
+        self.rows = torch.empty_like(computed)
+        self.rows[self.by_expert] = computed
+
+    def finish(self) -> Tensor:
+        rows = exchange_rows(self.rows, self.received, self.sent)
+        return weighted_sum(rows[self.order.argsort()].view(*self.weights.shape, rows.shape[1]), self.weights)

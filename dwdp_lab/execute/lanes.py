@@ -1,0 +1,93 @@
+"""One rank's program with a thread per lane: operations in order on each lane, events between lanes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from dwdp_lab.program.operation import LANES, Op, awaited
+
+
+class Times(NamedTuple):
+    """When an operation began and ended, on the host's monotonic clock."""
+
+    start_ns: int
+    end_ns: int
+
+
+class LaneRun:
+    """One run of one program. Each operation that is waited for has an event, set when it has ended."""
+
+    def __init__(
+        self,
+        ops: tuple[Op, ...],
+        perform: Callable[[Op], None],
+        done: Callable[[int, Op], None] | None = None,
+    ) -> None:
+        self.ops = ops
+        self.perform = perform
+        self.done = done
+        self.waits = awaited(ops)
+        self.events = {index: threading.Event() for waits in self.waits for index in waits}
+        self.times: list[Times] = [Times(0, 0)] * len(ops)
+        self._failure: BaseException | None = None
+        self._changed = threading.Condition()
+        self._running = 0
+
+    def run(self, start_ns: int) -> list[Times]:
+        """Start all lanes at `start_ns`, and return each operation's times when the last lane has ended.
+
+        Raises the first lane's exception without waiting for the others: one may be in a collective that
+        never ends.
+        """
+        lanes = [[i for i, op in enumerate(self.ops) if op.lane == lane] for lane in LANES]
+        threads = [
+            threading.Thread(target=self._lane, args=(indices, start_ns), name=lane, daemon=True)
+            for lane, indices in zip(LANES, lanes, strict=True)
+            if indices
+        ]
+        self._running = len(threads)
+        for thread in threads:
+            thread.start()
+        with self._changed:
+            self._changed.wait_for(lambda: self._failure is not None or not self._running)
+        if self._failure is not None:
+            raise self._failure
+        return self.times
+
+    def _lane(self, indices: list[int], start_ns: int) -> None:
+        try:
+            while (left_ns := start_ns - time.monotonic_ns()) > 0:
+                time.sleep(left_ns / 1e9)
+            for index in indices:
+                if not self._operation(index):
+                    break
+        except BaseException as error:
+            self._failure = self._failure or error
+            for event in self.events.values():
+                event.set()
+        with self._changed:
+            self._running -= 1
+            self._changed.notify_all()
+
+    def _operation(self, index: int) -> bool:
+        """False when another lane failed: what this one waited for may never have happened."""
+        for number in self.waits[index]:
+            self.events[number].wait()
+        if self._failure is not None:
+            return False
+        op = self.ops[index]
+        start_ns = time.monotonic_ns()
+        try:
+            self.perform(op)
+        except Exception as error:
+            error.add_note(f"while running {op}")
+            raise
+        self.times[index] = Times(start_ns, time.monotonic_ns())
+        if index in self.events:
+            self.events[index].set()
+        if self.done is not None:
+            self.done(index, op)
+        return True

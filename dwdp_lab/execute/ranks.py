@@ -1,0 +1,176 @@
+"""Rank processes that a notebook or a command starts, runs strategies on, and stops.
+
+with Ranks(2) as ranks:
+    result = ranks.run(scenario)
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self, get_args
+
+from dwdp_lab.execute.launch import Launcher
+from dwdp_lab.execute.messages import Finished, Order, Progress
+from dwdp_lab.execute.rank_group import RankGroup
+from dwdp_lab.execute.run_result import RunResult, assemble, crowded, host_environment
+from dwdp_lab.program.build import build
+from dwdp_lab.program.checker import verify
+from dwdp_lab.program.operation import Program
+from dwdp_lab.scenario.errors import ScenarioError
+from dwdp_lab.scenario.scenario import Scenario
+
+OnProgress = Callable[[float, str], None]
+"""Called in the thread of `run` with the share done (0 to 1) and what is being done."""
+
+
+class Ranks:
+    """A group of N processes, one per rank.
+
+    They start with the first run (or `start`), keep weights between runs, and end with `stop`, with this
+    object, or with this process, however it ends. After a failure or a stop the next run starts new ones. One
+    run at a time: a second thread that calls `run` waits for the first.
+    """
+
+    def __init__(self, size: int, launcher: Launcher = "processes", start_timeout_s: float = 120.0) -> None:
+        if size < 1:
+            raise ScenarioError("group.ranks", size, "at least one rank is needed")
+        if launcher not in get_args(Launcher):
+            raise ScenarioError("launcher", launcher, f"allowed are {', '.join(get_args(Launcher))}")
+        self.size = size
+        self.launcher: Launcher = launcher
+        self.start_timeout_s = start_timeout_s
+        self._group: RankGroup | None = None
+        self._running_thread: int | None = None
+        self._in_use = threading.RLock()
+
+    def start(self) -> Self:
+        """Start the processes now and wait until they can run; nothing happens when they already do.
+
+        Raises RankFailed when a rank cannot start, RunStopped when another thread stops them meanwhile.
+        """
+        with self._in_use:
+            self._started()
+        return self
+
+    def _started(self) -> RankGroup:
+        group = self._group
+        if group is not None and group.alive:
+            return group
+        self._end()
+        self._group = group = RankGroup(self.size, self.launcher)
+        # also when this object is dropped, as by running a notebook's cell again, and at exit
+        self._finalizer = weakref.finalize(self, group.close)
+        try:
+            group.start(self.start_timeout_s)
+        except BaseException:
+            self._end()
+            raise
+        return group
+
+    def run(
+        self,
+        scenario: Scenario,
+        outputs: bool = False,
+        progress: OnProgress | None = None,
+        programs: Sequence[Program] | None = None,
+    ) -> RunResult:
+        """Run the scenario's strategy, or programs of your own (one per rank), and measure it.
+
+        `outputs` brings back all outputs and routing, not only their hash. Raises ScenarioError or
+        ProgramError before anything is started; RankFailed when a rank raises or dies; RunStopped when `stop`
+        is called from another thread. After any of the latter, and after an interrupt, no process is left.
+        """
+        began = time.monotonic()
+        programs = self._programs(scenario, programs)
+        with self._in_use:
+            group = self._started()
+            self._running_thread = threading.get_ident()
+            try:
+                finished = _converse(group, scenario, programs, outputs, progress)
+            except BaseException:
+                self._end()
+                raise
+            finally:
+                self._running_thread = None
+            environment = {**host_environment(group.environment["torch"]), "launcher": self.launcher}
+        notes = crowded(programs, environment["cpus_allowed"])
+        return assemble(scenario, finished, environment, notes, 1e3 * (time.monotonic() - began))
+
+    def _programs(self, scenario: Scenario, programs: Sequence[Program] | None) -> tuple[Program, ...]:
+        from dwdp_lab.model.supported import check_runs_on_ranks  # loads torch: not before it is needed
+
+        if scenario.ranks != self.size:
+            raise ScenarioError(
+                "group.ranks",
+                scenario.ranks,
+                f"these are {self.size} rank processes",
+                f"Use Ranks({scenario.ranks})",
+            )
+        check_runs_on_ranks(scenario.model)
+        if programs is None:
+            return build(scenario)
+        verify(programs, scenario)
+        return tuple(programs)
+
+    def stop(self) -> None:
+        """End all rank processes and remove what they used. A run in another thread raises RunStopped."""
+        if (group := self._group) is not None:
+            group.kill()
+        if self._running_thread == threading.get_ident():
+            return  # called by the progress callback: `run` notices, and cleans up
+        with self._in_use:
+            self._end()
+
+    def restart(self) -> Self:
+        """Stop, and start new processes."""
+        self.stop()
+        return self.start()
+
+    @property
+    def alive(self) -> bool:
+        """All rank processes are there."""
+        return self._group is not None and self._group.alive
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Process ids in rank order; empty when they are not running."""
+        return tuple(pid for _, pid in sorted(self._group.pids.items())) if self._group is not None else ()
+
+    def _end(self) -> None:
+        if self._group is not None:
+            self._group = None
+            self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _converse(
+    group: RankGroup,
+    scenario: Scenario,
+    programs: Sequence[Program],
+    outputs: bool,
+    progress: OnProgress | None,
+) -> list[Finished]:
+    kinds = frozenset(op.kind for program in programs for op in program.ops)
+    for rank, program in enumerate(programs):
+        group.send(rank, Order(scenario, program, kinds, outputs))
+    finished: dict[int, Finished] = {}
+    shares = dict.fromkeys(range(group.size), 0.0)
+    for rank, message in group.messages(until=Finished):
+        if isinstance(message, Finished):
+            finished[rank] = message
+            shares[rank] = 1.0
+        elif isinstance(message, Progress) and progress is not None:
+            shares[rank] = message.done / max(1, message.total)
+            progress(min(shares.values()), f"{scenario.strategy.name}: {message.doing}")
+    return [finished[rank] for rank in range(group.size)]

@@ -1,0 +1,147 @@
+"""What a strategy sees of its rank: the steps and layers, and how to write each operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from dwdp_lab.program.operation import Access, Kind, Op, Work
+from dwdp_lab.program.pull_plan import pull_of
+from dwdp_lab.program.work import WorkModel
+from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.scenario.strategy import Strategy
+
+Works = tuple[Work, ...]
+Events = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RankView:
+    """One rank of one scenario. Its methods make operations with their work and the buffers they touch filled in;
+    the strategy decides their order, lanes, waits and signals."""
+
+    rank: int
+    scenario: Scenario
+    amounts: WorkModel
+    _known: dict[tuple[str, int, int], Works] = field(default_factory=dict, repr=False)
+
+    @property
+    def knobs(self) -> Strategy:
+        return self.scenario.strategy
+
+    @cached_property
+    def layers(self) -> range:
+        """All decoder layers."""
+        return range(self.scenario.model.layers)
+
+    @cached_property
+    def moe_layers(self) -> range:
+        """The layers that have experts: all after the leading dense ones."""
+        return range(self.scenario.model.dense_layers, self.scenario.model.layers)
+
+    @cached_property
+    def all_steps(self) -> range:
+        """Every step of the group, also those in which this rank has no tokens."""
+        return range(self.scenario.batches.steps)
+
+    @cached_property
+    def busy_steps(self) -> tuple[int, ...]:
+        """The steps in which this rank has tokens; a rank that is independent runs only these."""
+        return tuple(step for step in self.all_steps if self.tokens(step))
+
+    def tokens(self, step: int) -> int:
+        """New tokens of this rank in a step."""
+        return self.scenario.batches.tokens(self.rank, step)
+
+    def _once(self, name: str, step: int, variant: int, make: Callable[[], Works]) -> Works:
+        """Most layers do the same work: one object for all of them."""
+        key = (name, step, variant)
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]
+
+    def _routing_variant(self, layer: int) -> int:
+        return layer if self.scenario.workload.router_skew else 0
+
+    def attention(self, step: int, layer: int, waits: Events = ()) -> Op:
+        """Norm, projections and causal attention, residual added."""
+        batch = self.scenario.batches.by_rank[self.rank][step]
+        work = self._once("attention", step, layer % 2, lambda: self.amounts.attention(batch, layer))
+        reads = (Access("hidden", (step, layer - 1)),) if layer else ()
+        return Op("attention", "compute", step, layer, waits, None, reads, (), work)
+
+    def dense(self, step: int, layer: int) -> Op:
+        """The MLP of a dense layer."""
+        work = self._once("dense", step, 0, lambda: self.amounts.dense(self.tokens(step)))
+        return Op("dense", "compute", step, layer, (), None, (), (Access("hidden", (step, layer)),), work)
+
+    def route(self, step: int, layer: int, signals: str | None = None) -> Op:
+        """Router and top-k."""
+        work = self._once("route", step, 0, lambda: self.amounts.route(self.tokens(step)))
+        return Op("route", "compute", step, layer, (), signals, (), (), work)
+
+    def experts(
+        self, step: int, layer: int, waits: Events = (), signals: str | None = None, slot: int | None = None
+    ) -> Op:
+        """All experts for the rank's own tokens, reading remote weights from `slot` (None: all are resident)."""
+        version = (step, layer)
+        variant = self._routing_variant(layer)
+        work = self._once("experts", step, variant, lambda: self.amounts.experts(self.tokens(step), layer))
+        reads: tuple[Access, ...] = ()
+        if slot is not None:
+            reads = (Access(f"slot {slot}", version),)
+            if self.knobs.weight_view == "merged" and self.knobs.name == "dwdp":
+                reads += (Access(f"slot {slot} local part", version),)
+        writes = (Access("hidden", version),)
+        return Op("experts", "compute", step, layer, waits, signals, reads, writes, work, slot=slot)
+
+    def computed_experts(self, step: int, layer: int, waits: Events, signals: str) -> Op:
+        """The experts this rank owns, for the tokens all ranks sent."""
+        version = (step, layer)
+        variant = self._routing_variant(layer)
+        work = self._once("computed", step, variant, lambda: self.amounts.computed_experts(self.rank, step, layer))
+        reads, writes = (Access("received", version),), (Access("computed", version),)
+        return Op("experts", "compute", step, layer, waits, signals, reads, writes, work)
+
+    def pull(self, step: int, layer: int, slot: int, waits: Events, signals: str) -> Op:
+        """Copy the layer's remote experts into a slot, by copy engine."""
+        writes = (Access(f"slot {slot}", (step, layer)),)
+        pull = pull_of(self.scenario, self.rank)
+        return Op("pull", "copy", step, layer, waits, signals, (), writes, (), pull, None, slot)
+
+    def merge(self, step: int, layer: int, slot: int) -> Op:
+        """Copy the local experts into the slot beside the pulled ones (view `merged`)."""
+        work = self._once("merge", 0, 0, self.amounts.merge)
+        writes = (Access(f"slot {slot} local part", (step, layer)),)
+        return Op("merge", "compute", step, layer, (), None, (), writes, work, slot=slot)
+
+    def gather_weights(self, step: int, layer: int, slot: int, waits: Events, signals: str) -> Op:
+        """All-gather the layer's experts into a slot, a collective of all ranks."""
+        writes = (Access(f"slot {slot}", (step, layer)),)
+        amount = self.amounts.gather_weights(self.rank)
+        return Op("gather_weights", "comm", step, layer, waits, signals, (), writes, (), None, amount, slot)
+
+    def send(self, kind: Kind, step: int, layer: int, waits: Events, signals: str) -> Op:
+        """A collective that moves tokens: to the experts (dispatch, gather_tokens) or back."""
+        version = (step, layer)
+        reads: tuple[Access, ...] = ()
+        if kind == "dispatch":
+            amount = self.amounts.dispatch(self.rank, step, layer)
+        elif kind == "combine":
+            amount = self.amounts.combine(self.rank, step, layer)
+        elif kind == "gather_tokens":
+            amount = self.amounts.gather_tokens(self.rank, step)
+        elif kind == "reduce_tokens":
+            amount = self.amounts.reduce_tokens(self.rank, step)
+        else:
+            raise ValueError(f"kind = {kind!r}: dispatch, combine, gather_tokens or reduce_tokens move tokens")
+        if kind in ("dispatch", "gather_tokens"):
+            writes = (Access("received", version),)
+        else:
+            reads, writes = (Access("computed", version),), (Access("hidden", version),)
+        return Op(kind, "comm", step, layer, waits, signals, reads, writes, (), None, amount)
+
+
+StrategyFunction = Callable[[RankView], Iterator[Op]]
+"""A strategy: a rank's operations in issue order. Ours and a learner's have the same form."""

@@ -1,0 +1,185 @@
+"""FLOPs and bytes of every operation: what has to be done, whatever machine does it.
+
+A matrix product of T rows with a K x N weight costs 2 T K N FLOPs and moves its weight and its activations once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+from dwdp_lab.program.operation import Collective, Work
+from dwdp_lab.program.placement import placement
+from dwdp_lab.scenario.batches import Batch
+from dwdp_lab.scenario.precision import BYTES_PER_PARAM
+from dwdp_lab.scenario.router import visit_probability
+from dwdp_lab.scenario.scenario import Scenario
+
+Works = tuple[Work, ...]
+
+
+@dataclass(frozen=True)
+class WorkModel:
+    """Work of one scenario's operations. Expert rows are expected values under the router's skew."""
+
+    scenario: Scenario
+
+    @cached_property
+    def _placement_cuts(self) -> tuple[range, ...]:
+        where = placement(self.scenario)
+        return tuple(where.computed(rank) for rank in range(where.ranks))
+
+    def visits(self, layer: int) -> tuple[float, ...]:
+        """Expected visits of one token to each expert of a layer; they sum to top_k."""
+        model, workload = self.scenario.model, self.scenario.workload
+        return visit_probability(model.experts, model.top_k, workload.router_skew, workload.seed, layer)
+
+    def _gemm(self, tokens: float, params: float, width: float) -> Work:
+        """A dense product; `width` is activation elements read and written per token."""
+        model = self.scenario.model
+        nbytes = params * model.activation_bytes + tokens * width * model.activation_bytes
+        return Work("gemm", model.dtype, 2.0 * params * tokens, nbytes if tokens else 0.0)
+
+    def attention(self, batch: Batch, layer: int) -> Works:
+        """Projections and the causal core, quadratic per request; a window limits every other layer."""
+        model = self.scenario.model
+        heads = model.attention
+        tokens = sum(chunk.new_tokens for chunk in batch)
+        if not tokens:
+            return ()
+        window = heads.window if layer % 2 == 0 else None
+        pairs = sum(windowed_pairs(c.context_tokens, c.new_tokens, window) for c in batch)
+        keys = sum(c.new_tokens + min(c.context_tokens, window or c.context_tokens) for c in batch)
+        elements = tokens * heads.query_elements_per_token() + keys * heads.kv_elements_per_token()
+        params = heads.projection_params(model.hidden)
+        return (
+            self._gemm(tokens, params, 4 * model.hidden),
+            Work(
+                "attention",
+                model.dtype,
+                float(pairs * heads.core_flops_per_pair()),
+                elements * model.activation_bytes,
+            ),
+        )
+
+    def dense(self, tokens: int) -> Works:
+        """The SwiGLU MLP of a dense layer."""
+        model = self.scenario.model
+        params = 3 * model.hidden * model.dense_intermediate
+        return (self._gemm(tokens, params, 2 * model.hidden + 3 * model.dense_intermediate),) if tokens else ()
+
+    def route(self, tokens: int) -> Works:
+        """Router logits and top-k."""
+        model = self.scenario.model
+        return (self._gemm(tokens, model.hidden * model.experts, model.hidden + model.experts),) if tokens else ()
+
+    def experts(self, tokens: int, layer: int) -> Works:
+        """All experts for this rank's own tokens (replicated, weight_gather, dwdp)."""
+        return self._experts(tokens, tokens, range(self.scenario.model.experts), layer)
+
+    def computed_experts(self, rank: int, step: int, layer: int) -> Works:
+        """The experts this rank computes under DEP, for all ranks' tokens; shared experts for its own."""
+        batches = self.scenario.batches
+        everyone = sum(batches.tokens(peer, step) for peer in range(batches.ranks))
+        return self._experts(everyone, batches.tokens(rank, step), self._placement_cuts[rank], layer)
+
+    def _experts(self, tokens: int, own_tokens: int, experts: range, layer: int) -> Works:
+        model = self.scenario.model
+        visits = self.visits(layer)[experts.start : experts.stop]
+        rows = tokens * sum(visits)
+        terms = []
+        if rows:
+            touched = sum(1.0 - (1.0 - share) ** tokens for share in visits)
+            activations = rows * (2 * model.hidden + 3 * model.expert_intermediate) * model.activation_bytes
+            terms.append(
+                Work(
+                    "grouped_gemm",
+                    model.expert_dtype,
+                    2.0 * model.expert_params * rows,
+                    touched * model.expert_bytes + activations,
+                )
+            )
+        if model.shared_experts and own_tokens:
+            params = model.shared_experts * model.expert_params
+            width = 2 * model.hidden + 3 * model.shared_experts * model.expert_intermediate
+            nbytes = params * BYTES_PER_PARAM[model.expert_dtype] + own_tokens * width * model.activation_bytes
+            terms.append(Work("gemm", model.expert_dtype, 2.0 * params * own_tokens, nbytes))
+        return tuple(terms)
+
+    def merge(self) -> Works:
+        """Copying the local experts into the staging slot: read and written once."""
+        scenario = self.scenario
+        nbytes = 2.0 * scenario.local_experts * scenario.model.expert_bytes
+        return (Work("memory", scenario.model.expert_dtype, 0.0, nbytes),)
+
+    def copies_to(self, target: int, layer: int) -> float:
+        """Expected rows that one token of another rank sends to `target` in an all-to-all.
+
+        Per expert, its visits to the experts there; per rank, the probability of any such visit, which for a uniform
+        router is exact, 1 - C(E - m, k) / C(E, k) for m experts, and otherwise takes the visits as independent (up to
+        a tenth too low, when few experts get most visits).
+        """
+        model = self.scenario.model
+        experts = self._placement_cuts[target]
+        visits = self.visits(layer)[experts.start : experts.stop]
+        if self.scenario.strategy.dep_rows == "per_expert":
+            return sum(visits)
+        if not self.scenario.workload.router_skew:
+            none = math.comb(model.experts - len(experts), model.top_k) / math.comb(model.experts, model.top_k)
+            return 1.0 - none
+        return 1.0 - math.prod(1.0 - share for share in visits)
+
+    def _rows_between(self, source: int, target: int, step: int, layer: int) -> float:
+        """Expected rows of `source`'s tokens that an all-to-all brings to `target`."""
+        if source == target:
+            return 0.0
+        return self.scenario.batches.tokens(source, step) * self.copies_to(target, layer)
+
+    def dispatch(self, rank: int, step: int, layer: int) -> Collective:
+        """All-to-all of hidden rows to their experts' ranks."""
+        model = self.scenario.model
+        row = model.hidden * model.dispatch_bytes
+        return Collective(
+            tuple([row * self._rows_between(rank, peer, step, layer) for peer in range(self.scenario.ranks)])
+        )
+
+    def combine(self, rank: int, step: int, layer: int) -> Collective:
+        """The way back: a rank returns the rows it computed for its peers."""
+        model = self.scenario.model
+        row = model.hidden * model.activation_bytes
+        return Collective(
+            tuple([row * self._rows_between(peer, rank, step, layer) for peer in range(self.scenario.ranks)])
+        )
+
+    def gather_tokens(self, rank: int, step: int) -> Collective:
+        """All-gather: every rank gets all tokens."""
+        row = self.scenario.model.hidden * self.scenario.model.dispatch_bytes
+        return self._to_all(rank, row * self.scenario.batches.tokens(rank, step))
+
+    def reduce_tokens(self, rank: int, step: int) -> Collective:
+        """Reduce-scatter: every rank gets the others' partial sums of its own tokens."""
+        row = self.scenario.model.hidden * self.scenario.model.activation_bytes
+        tokens = self.scenario.batches.tokens
+        return Collective(
+            tuple([0.0 if peer == rank else row * tokens(peer, step) for peer in range(self.scenario.ranks)])
+        )
+
+    def gather_weights(self, rank: int) -> Collective:
+        """All-gather of a layer's experts: every rank sends those it computes under DEP to all others."""
+        return self._to_all(rank, float(len(self._placement_cuts[rank]) * self.scenario.model.expert_bytes))
+
+    def _to_all(self, rank: int, nbytes: float) -> Collective:
+        return Collective(tuple([0.0 if peer == rank else nbytes for peer in range(self.scenario.ranks)]))
+
+
+def windowed_pairs(context: int, new: int, window: int | None) -> int:
+    """(query, key) pairs of causal attention in which a query sees itself and at most window - 1 tokens before it.
+
+    >>> windowed_pairs(0, 4, None), windowed_pairs(2, 2, None), windowed_pairs(0, 4, 2)
+    (10, 7, 7)
+    """
+    if window is None or context + new <= window:
+        return new * context + new * (new + 1) // 2
+    growing = max(0, min(new, window - context))  # queries that still see everything before them
+    return growing * context + growing * (growing + 1) // 2 + (new - growing) * window

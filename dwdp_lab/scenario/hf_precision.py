@@ -1,0 +1,44 @@
+"""Number formats in a Hugging Face config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dwdp_lab.scenario.errors import ScenarioError
+from dwdp_lab.scenario.precision import Precision
+
+_DTYPES: dict[str, Precision] = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+
+
+def activation_dtype(config: Mapping[str, Any]) -> Precision:
+    """`dtype`, called `torch_dtype` before transformers 5; bf16 where the config is silent."""
+    given = str(config.get("dtype") or config.get("torch_dtype") or "bfloat16").removeprefix("torch.")
+    if given not in _DTYPES:
+        raise ScenarioError("model.dtype", given, f"must be one of {', '.join(_DTYPES)}")
+    return _DTYPES[given]
+
+
+def expert_dtype(config: Mapping[str, Any], dtype: Precision) -> Precision:
+    """What the experts are kept in: `quantization_config` where there is one, else `dtype`.
+
+    Methods name formats in many ways: `fp8` (DeepSeek), `mxfp4` (gpt-oss), `modelopt` with quant_algo NVFP4,
+    `compressed-tensors` with format nvfp4-pack-quantized.
+    """
+    quantised = config.get("quantization_config")
+    if not isinstance(quantised, Mapping):
+        return dtype
+    said = " ".join(
+        str(quantised[name]).lower() for name in ("quant_algo", "format", "quant_method") if quantised.get(name)
+    )
+    for precision in ("nvfp4", "mxfp4", "fp8"):
+        if precision in said:
+            return precision
+    if "float-quantized" in said:
+        return "fp8"
+    raise ScenarioError(
+        "model.quantization_config",
+        said,
+        "must name one of the formats nvfp4, mxfp4, fp8",
+        "remove quantization_config and set expert_dtype beside it to study the model all the same",
+    )

@@ -1,0 +1,67 @@
+"""Hardware profiles: what the simulator knows of a machine, each number with its source."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dwdp_lab.scenario.errors import ScenarioError, nearest
+from dwdp_lab.scenario.precision import Precision
+from dwdp_lab.scenario.refusal import refusal
+from dwdp_lab.scenario.shipped import shipped
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Number(BaseModel):
+    """A value and where it comes from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: Positive
+    source: Annotated[str, Field(min_length=3)]
+
+
+class Hardware(BaseModel):
+    """One GPU (or CPU) and its link. Rates are dense, one direction, in 1e12 FLOP/s and 1e9 bytes/s.
+
+    `tflops` maps a precision to what that unit reaches; `link_gbps` is what one GPU can send, and receive, at once.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    title: str
+    provenance: Literal["limit", "calibrated"] = "limit"
+    tflops: dict[Precision, Number]
+    hbm_gbps: Number
+    memory_gb: Number
+    link_gbps: Number
+    collective_gbps: Number | None = None
+    """What a collective reaches per GPU and direction; None: the link's own speed."""
+
+
+def load_hardware(name_or_path: str) -> Hardware:
+    """A shipped profile (data/hardware/) by name, or one from a JSON file.
+
+    Raises ScenarioError (field `hardware`) for an unknown name or a file that does not hold a profile.
+    """
+    known = shipped("hardware", ".json")
+    path = known.get(name_or_path) or Path(name_or_path).expanduser()
+    if not path.is_file():
+        raise ScenarioError(
+            "hardware",
+            name_or_path,
+            f"neither a profile ({', '.join(known)}) nor a file",
+            nearest(name_or_path, known),
+        )
+    try:
+        fields: Any = json.loads(path.read_text(encoding="utf-8"))
+        return Hardware.model_validate(fields)
+    except ValidationError as error:
+        raise refusal(error, Hardware, fields) from None
+    except ValueError as error:
+        raise ScenarioError("hardware", name_or_path, f"is not JSON: {error}") from None

@@ -1,0 +1,30 @@
+"""Numbers and results in words, the same in every picture and panel."""
+
+from __future__ import annotations
+
+from dwdp_lab.timeline.metrics import StepTime
+
+
+def figures(value: float, digits: int = 3) -> str:
+    """A number with so many significant digits, thousands separated and never in exponent form.
+
+    >>> figures(0.012345), figures(41.26), figures(18432.7)
+    ('0.0123', '41.3', '18,433')
+    """
+    if value == 0:
+        return "0"
+    exponent = int(f"{value:.{digits - 1}e}".split("e")[1])  # after rounding: 0.9999 is 1.00
+    return f"{value:,.{max(0, digits - 1 - exponent)}f}"
+
+
+def summary(values: StepTime) -> str:
+    """Step time, where it went and tokens/s, with parts of no length left out."""
+    parts = {
+        "waiting on peers": values.wait_on_peers_ms,
+        "communication": values.communication_ms,
+        "exposed copy": values.exposed_copy_ms,
+        "idle": values.idle_ms,
+    }
+    named = [f"{name} {values.share(ms):.1f} %" for name, ms in parts.items() if values.share(ms) >= 0.05]
+    spent = ", ".join(["compute " + f"{values.share(values.compute_ms):.1f} %", *named])
+    return f"step {figures(values.step_ms)} ms: {spent}; {figures(values.tokens_per_s)} tokens/s per rank"

@@ -1,0 +1,126 @@
+"""`dwdp-lab run`: JSON, files, and refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dwdp_lab.cli.main import main
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert main(["run", *arguments, "--json", "-"]) == 0
+    answer: dict[str, Any] = json.loads(capsys.readouterr().out)  # JSON alone
+    return answer
+
+
+KEYS = {
+    "strategy",
+    "machine",
+    "provenance",
+    "step_ms",
+    "compute_ms",
+    "exposed_copy_ms",
+    "wait_on_peers_ms",
+    "overlap_pct",
+    "tokens_per_s_per_rank",
+    "output_sha256",
+    "wall_ms",
+    "per_rank",
+}
+
+
+def test_json_has_the_promised_form(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = run(capsys, "--ranks", "4", "--strategies", "replicated,dep,weight_gather,dwdp")
+    assert [r["strategy"] for r in answer["results"]] == ["replicated", "dep", "weight_gather", "dwdp"]
+    assert answer["scenario"]["group"]["ranks"] == 4
+    for result in answer["results"]:
+        assert set(result) >= KEYS
+        assert (result["machine"], result["provenance"], result["output_sha256"]) == ("sim", "simulated", [])
+        assert len(result["per_rank"]) == 4
+        mean = sum(rank["step_ms"] for rank in result["per_rank"]) / 4
+        assert result["step_ms"] == pytest.approx(mean)
+        assert result["wall_ms"] > 0
+
+
+def test_dep_waits_and_dwdp_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = run(capsys, "--ranks", "2", "--strategies", "dep,dwdp", "--set", "workload.cv=0.3")
+    dep, dwdp = answer["results"]
+    assert dep["wait_on_peers_ms"] > 0
+    assert dwdp["wait_on_peers_ms"] == 0
+
+
+def test_a_scenario_from_a_file_is_changed_by_options(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "scenario.yaml"
+    file.write_text("model: tiny\ngroup: {ranks: 2}\nworkload: {kind: cv, tokens_per_rank: 64}\nlink_gbps: .inf\n")
+    answer = run(capsys, "--scenario", str(file), "--ranks", "3", "--set", "model.layers=7")
+    assert answer["scenario"]["model"]["layers"] == 7
+    assert answer["scenario"]["group"]["ranks"] == 3
+    assert answer["scenario"]["workload"]["tokens_per_rank"] == 64
+    assert answer["scenario"]["link_gbps"] == "inf"
+    assert answer["results"][0]["exposed_copy_ms"] == 0
+
+
+def test_trace_and_svg_are_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    trace, svg, figures = tmp_path / "trace.json", tmp_path / "picture.svg", tmp_path / "figures.json"
+    options = ["--strategies", "dep,dwdp", "--trace", str(trace), "--svg", str(svg), "--json", str(figures)]
+    assert main(["run", *options]) == 0
+    assert "dwdp" in capsys.readouterr().out  # the table
+    kinds = {event.get("name") for event in json.loads(trace.read_text())["traceEvents"]}
+    assert any("pull" in str(kind) for kind in kinds)
+    assert svg.read_text().startswith("<svg")
+    assert len(json.loads(figures.read_text())["results"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--strategies", "dwpd"], ["--strategies", "'dwpd'", "replicated, dep", "'dwdp'"]),
+        (["--set", "strategy.slotz=3"], ["strategy.slotz", "no such field", "'slots'"]),
+        (["--set", "strategy.slots=9"], ["strategy.slots", "9", "3"]),
+        (["--set", "nonsense"], ["--set", "'nonsense'", "KEY=VALUE"]),
+        (["--ranks", "300"], ["group.ranks", "300", "256"]),
+        (["--model", "mixtrall-8x7b"], ["model", "'mixtrall-8x7b'", "mixtral-8x7b"]),
+        (["--set", "hardware=h10"], ["hardware", "'h10'", "h100"]),
+        (["--scenario", "missing.yaml"], ["scenario", "missing.yaml"]),
+        (["--json", "no/such/folder/x.json"], ["--json", "no/such/folder/x.json", "folder"]),
+        (["--verify"], ["--verify", "--machine cpu"]),
+        (["--model", "gpt-oss-120b", "--set", "hardware=laptop", "--set", "workload.cv=0.9"], ["workload.cv", "0.9"]),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(
+    options: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", *options]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    for word in words:
+        assert word in captured.err
+
+
+@pytest.mark.ranks
+def test_cpu_ranks_give_equal_outputs_and_pass_the_oracle(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = run(
+        capsys,
+        "--machine",
+        "cpu",
+        "--ranks",
+        "2",
+        "--strategies",
+        "replicated,dep,dwdp",
+        "--set",
+        "workload.tokens_per_rank=96",
+        "--verify",
+    )
+    replicated, dep, dwdp = answer["results"]
+    assert dwdp["output_sha256"] == replicated["output_sha256"]
+    assert len(dwdp["output_sha256"]) == 2
+    assert dwdp["wait_on_peers_ms"] == 0
+    for result in (replicated, dep, dwdp):
+        assert (result["machine"], result["provenance"]) == ("cpu", "measured")
+        assert result["oracle"]["outputs"] == 192
+        assert result["oracle"]["largest_error"] <= result["oracle"]["bound"]

@@ -1,0 +1,81 @@
+"""Starting and stopping rank processes, again and again and in both ways."""
+
+from __future__ import annotations
+
+import gc
+import os
+import stat
+
+import psutil
+import pytest
+from rank_scenarios import scenario
+from start_stop_cycles import start_stop_cycles
+
+from dwdp_lab.execute.ranks import Ranks
+
+pytestmark = pytest.mark.ranks
+
+
+def test_start_and_stop_leave_nothing() -> None:
+    cycles = start_stop_cycles(3)
+    assert not cycles.left_behind, cycles
+
+
+def test_torchrun_starts_the_same_ranks() -> None:
+    work = scenario(2, [[3], [5]])
+    with Ranks(2, launcher="torchrun") as ranks:
+        result = ranks.run(work)
+        assert result.output_sha256 == ranks.run(work.with_strategy("replicated")).output_sha256
+        assert result.timeline.environment["launcher"] == "torchrun"
+        ranks.run(work.with_strategy("dep"))
+        pids = ranks.pids
+        folder = ranks._group.folder if ranks._group is not None else None
+        assert len(set(pids)) == 2
+    assert folder is not None
+    assert not folder.exists()
+
+
+def test_starting_twice_keeps_the_processes_and_restart_replaces_them(two_ranks: Ranks) -> None:
+    before = two_ranks.start().pids
+    assert two_ranks.start().pids == before
+    assert two_ranks.alive
+    after = two_ranks.restart().pids
+    assert not set(before) & set(after)
+
+
+def test_stop_can_be_repeated() -> None:
+    ranks = Ranks(1)
+    ranks.stop()
+    ranks.start()
+    ranks.stop()
+    ranks.stop()
+    assert not ranks.alive
+
+
+def test_a_dropped_group_ends() -> None:
+    """As when a notebook's first cell runs again."""
+    ranks = Ranks(1).start()
+    (pid,) = ranks.pids
+    assert psutil.pid_exists(pid)
+    del ranks
+    gc.collect()
+    assert not psutil.pid_exists(pid)
+
+
+def test_the_run_folder_is_private_and_ranks_lead_their_own_session(two_ranks: Ranks) -> None:
+    two_ranks.start()
+    assert two_ranks._group is not None
+    assert stat.S_IMODE(two_ranks._group.folder.stat().st_mode) == 0o700
+    for pid in two_ranks.pids:
+        assert os.getsid(pid) == pid != os.getsid(0)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs Linux's /proc")
+def test_weights_are_kept_between_runs(two_ranks: Ranks) -> None:
+    """The same files stay open, and no more come: the shard is neither made nor mapped again."""
+    work = scenario(2, [[3], [5]])
+    two_ranks.run(work)
+    opened = [len(os.listdir(f"/proc/{pid}/fd")) for pid in two_ranks.pids]
+    for _ in range(3):
+        two_ranks.run(work)
+    assert [len(os.listdir(f"/proc/{pid}/fd")) for pid in two_ranks.pids] == opened

@@ -1,0 +1,157 @@
+"""Every weight view holds exactly the model's experts once the pull plan was executed. No rank processes here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rank_scenarios import MODEL, ODD_MODEL, scenario
+from torch import Tensor
+
+from dwdp_lab.execute.composite import CompositeStaging, Region
+from dwdp_lab.execute.expert_store import ExpertStore
+from dwdp_lab.execute.shared_memory import PAGE
+from dwdp_lab.execute.staging import Staging, resident
+from dwdp_lab.model.weights import expert_weights
+from dwdp_lab.program.placement import placement
+from dwdp_lab.program.pull_plan import pull_plan
+from dwdp_lab.scenario.model_shape import ModelShape
+from dwdp_lab.scenario.scenario import Scenario
+
+
+@lru_cache(maxsize=512)
+def exact(shape: ModelShape, layer: int, expert: int) -> tuple[Tensor, Tensor]:
+    return expert_weights(shape, layer, expert, 0)
+
+
+@contextmanager
+def stores(work: Scenario) -> Iterator[list[ExpertStore]]:
+    """Every rank's shard, in this process."""
+    where = placement(work)
+    made = [ExpertStore(work.model, where.local(rank), work.workload.seed) for rank in range(work.ranks)]
+    try:
+        yield made
+    finally:
+        for store in made:
+            store.close()
+
+
+@contextmanager
+def staging_of(work: Scenario, rank: int, store: ExpertStore) -> Iterator[Staging]:
+    kind = CompositeStaging if work.strategy.weight_view == "composite" else Staging
+    staging = kind(store, pull_plan(work, rank).slot, work.strategy.slots)
+    try:
+        yield staging
+    finally:
+        staging.close()
+
+
+def check_all_layers(work: Scenario) -> None:
+    """Pull layer after layer through the slots on every rank, and compare each view with the drawn weights."""
+    shape = work.model
+    with stores(work) as shards:
+        peers = [shard.mapping for shard in shards]
+        for rank, shard in enumerate(shards):
+            slices = pull_plan(work, rank).slices
+            with staging_of(work, rank, shard) as staging:
+                for number, layer in enumerate(range(shape.dense_layers, shape.layers)):
+                    slot = number % work.strategy.slots
+                    staging.pull(slices, peers, layer, slot, None)
+                    if work.strategy.weight_view == "merged":
+                        staging.merge(layer, slot)
+                    w13, w2 = staging.weights(layer, slot)
+                    for expert in range(shape.experts):
+                        for tensor, drawn in zip((w13[expert], w2[expert]), exact(shape, layer, expert), strict=True):
+                            assert torch.equal(tensor, drawn), (rank, layer, slot, expert)
+
+
+@pytest.mark.parametrize("peer_order", ["ascending", "rotated", "interleaved", "permutation"])
+@pytest.mark.parametrize("weight_view", ["split", "merged", "composite"])
+@pytest.mark.parametrize("model", [MODEL, ODD_MODEL], ids=["pages", "odd"])
+def test_all_views_and_orders_hold_the_model(model: dict[str, Any], weight_view: str, peer_order: str) -> None:
+    for slice_bytes in (None, 1024, 5000):
+        check_all_layers(
+            scenario(
+                3,
+                [[4], [4], [4]],
+                **{
+                    "model": model,
+                    "strategy.weight_view": weight_view,
+                    "strategy.peer_order": peer_order,
+                    "strategy.slice_bytes": slice_bytes,
+                },
+            )
+        )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    ranks=st.integers(1, 5),
+    experts=st.integers(3, 9),
+    inner=st.integers(1, 40),
+    spare=st.integers(0, 9),
+    slots=st.integers(1, 3),
+    view=st.sampled_from(["split", "merged", "composite"]),
+)
+def test_any_placement_and_size(ranks: int, experts: int, inner: int, spare: int, slots: int, view: str) -> None:
+    local = min(experts, -(-experts // ranks) + spare)
+    check_all_layers(
+        scenario(
+            ranks,
+            [[1]] * ranks,
+            **{
+                "model": MODEL | {"experts": experts, "expert_intermediate": inner, "layers": 3},
+                "group.local_experts": local,
+                "strategy.weight_view": view,
+                "strategy.slots": slots,
+            },
+        )
+    )
+
+
+def test_composite_shows_the_shard_itself() -> None:
+    """Local experts on whole pages are not copied: what changes in the shard changes in the view."""
+    work = scenario(2, [[1], [1]], **{"strategy.weight_view": "composite"})
+    layer = work.model.dense_layers
+    with stores(work) as shards, staging_of(work, 0, shards[0]) as staging:
+        seen = staging.weights(layer, 0).w13[1]
+        shards[0].tensor(layer, "w13", 1).fill_(7.0)
+        assert torch.all(seen == 7.0)
+        assert isinstance(staging, CompositeStaging)
+        assert staging.doubled_bytes == 0
+
+
+def test_composite_says_what_it_keeps_twice() -> None:
+    work = scenario(3, [[1]] * 3, **{"model": ODD_MODEL, "strategy.weight_view": "composite"})
+    with stores(work) as shards, staging_of(work, 1, shards[1]) as staging:
+        assert isinstance(staging, CompositeStaging)
+        staging.weights(work.model.dense_layers, 0)
+        assert 0 < staging.doubled_bytes <= shards[1].layout.nbytes
+
+
+@given(start=st.integers(0, 5 * PAGE), length=st.integers(1, 5 * PAGE))
+def test_a_region_is_its_inner_pages_and_its_edges(start: int, length: int) -> None:
+    region = Region(start, start + length)
+    pages = [*region.inner, *region.edges]
+    assert len(set(pages)) == len(pages)
+    assert set(pages) == {
+        byte // PAGE * PAGE for byte in (start, start + length - 1, *range(start, start + length, PAGE))
+    }
+    assert all(start <= page and page + PAGE <= start + length for page in region.inner)
+    assert len(region.edges) <= 2
+
+
+def test_resident_experts_are_views_of_the_store() -> None:
+    work = scenario(2, [[1], [1]])
+    with stores(work) as shards:
+        layer = work.model.layers - 1
+        w13, w2 = resident(shards[1], layer, range(5, 7))
+        assert len(w13) == len(w2) == 2
+        assert torch.equal(w2[1], exact(work.model, layer, 6)[1])
+        assert w13[0].data_ptr() == shards[1].tensor(layer, "w13", 5).data_ptr()

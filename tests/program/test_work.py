@@ -1,0 +1,100 @@
+"""FLOPs and bytes by hand, and the expected traffic of an all-to-all against counted routings."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dwdp_lab.program.build import build
+from dwdp_lab.program.work import WorkModel, windowed_pairs
+from dwdp_lab.scenario.router import popularity, visit_probability
+from dwdp_lab.scenario.scenario import Scenario
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.none() | st.integers(1, 60))
+def test_windowed_pairs_counts_what_each_query_sees(context: int, new: int, window: int | None) -> None:
+    counted = sum(min(context + i + 1, window or 10**9) for i in range(new))
+    assert windowed_pairs(context, new, window) == counted
+
+
+@given(st.integers(1, 64), st.floats(0, 3), st.data())
+def test_visits_sum_to_top_k_and_no_token_visits_an_expert_twice(
+    experts: int, skew: float, data: st.DataObject
+) -> None:
+    top_k = data.draw(st.integers(1, experts))
+    visits = visit_probability(experts, top_k, skew, 0, 3)
+    assert sum(visits) == pytest.approx(top_k)
+    assert all(0 <= share <= 1 + 1e-12 for share in visits)
+    shares = popularity(experts, skew, 0, 3)
+    assert sum(shares) == pytest.approx(1)
+    by_popularity = sorted(range(experts), key=lambda e: -shares[e])
+    ordered = [visits[e] for e in by_popularity]
+    assert all(one >= other - 1e-12 for one, other in itertools.pairwise(ordered))
+
+
+def test_replicated_experts_of_qwen3_by_hand() -> None:
+    scenario = Scenario.create(
+        model="qwen3-30b-a3b", workload={"tokens_per_rank": 16384, "cv": 0.0, "isl_tokens": 4096}
+    )
+    (work,) = WorkModel(scenario).experts(16384, 0)
+    assert work.flops == 2 * 3 * 2048 * 768 * 8 * 16384
+    weights, activations = 128 * 3 * 2048 * 768 * 2, 8 * 16384 * (2 * 2048 + 3 * 768) * 2
+    assert work.hbm_bytes == pytest.approx(weights + activations)
+
+
+def test_deepseek_attention_by_hand() -> None:
+    """187 M projection parameters; 2 x 128 heads x (192 + 128) FLOPs per pair of the causal triangle."""
+    scenario = Scenario.create(model="deepseek-r1", workload={"tokens_per_rank": 8192, "cv": 0.0, "isl_tokens": 8192})
+    projections, core = WorkModel(scenario).attention(scenario.batches.by_rank[0][0], 0)
+    assert projections.flops == pytest.approx(2 * 187.1e6 * 8192, rel=1e-3)
+    assert core.flops == 2 * 128 * 320 * 8192 * 8193 / 2
+
+
+def test_a_prefix_hit_leaves_only_the_new_tokens_to_compute() -> None:
+    whole = Scenario.create(workload={"kind": "explicit", "lengths": [[100], [100]]})
+    hit = whole.replace(**{"workload.prefix_hit": 0.6})
+    assert hit.batches.tokens(0) == 40
+    for scenario, pairs in ((whole, 5050), (hit, 40 * 60 + 40 * 41 // 2)):
+        _, core = WorkModel(scenario).attention(scenario.batches.by_rank[0][0], 0)
+        assert core.flops == pairs * 4 * 4 * 16
+
+
+@pytest.mark.parametrize("skew", [0.0, 1.0])
+def test_expected_rows_of_an_all_to_all_match_drawn_routings(skew: float) -> None:
+    ranks, experts, top_k, tokens = 4, 16, 4, 20000
+    scenario = Scenario.create(
+        model={"preset": "tiny", "experts": experts, "top_k": top_k},
+        group={"ranks": ranks},
+        workload={"router_skew": skew, "cv": 0.0},
+    )
+    amounts = WorkModel(scenario)
+    shares = popularity(experts, skew, 0, 0)
+    draw = random.Random(1)
+    met = [0] * ranks
+    for _ in range(tokens):
+        # the first k of exponential clocks
+        scores = [draw.expovariate(share) for share in shares]
+        chosen = sorted(range(experts), key=scores.__getitem__)[:top_k]
+        for rank in {expert * ranks // experts for expert in chosen}:
+            met[rank] += 1
+    for rank in range(ranks):
+        assert amounts.copies_to(rank, 0) == pytest.approx(met[rank] / tokens, rel=0.1 if skew else 0.015)
+    per_expert = WorkModel(scenario.replace(**{"strategy.dep_rows": "per_expert"}))
+    assert sum(per_expert.copies_to(rank, 0) for rank in range(ranks)) == pytest.approx(top_k)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "top_k", "kind"),
+    [(2, 8, "gather_tokens"), (8, 8, "dispatch"), (4, 8, "gather_tokens"), (4, 2, "dispatch")],
+)
+def test_dep_takes_the_form_that_moves_less(ranks: int, top_k: int, kind: str) -> None:
+    scenario = Scenario.create(
+        model={"preset": "tiny", "experts": 64, "top_k": top_k},
+        group={"ranks": ranks},
+        strategy={"name": "dep"},
+    )
+    assert any(op.kind == kind for op in build(scenario)[0].ops)

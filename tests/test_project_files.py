@@ -1,0 +1,67 @@
+"""pyproject.toml, constraints.txt, environment.yml and the tree say the same."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def direct_dependencies() -> dict[str, Requirement]:
+    lines = [
+        *PROJECT["project"]["dependencies"],
+        *(line for extra in PROJECT["project"]["optional-dependencies"].values() for line in extra),
+    ]
+    found = {canonicalize_name(Requirement(line).name): Requirement(line) for line in lines}
+    return {name: needed for name, needed in found.items() if name != "dwdp-lab"}
+
+
+def pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    split = (line.split("==") for line in lines if line and not line.startswith("#"))
+    return {canonicalize_name(name): version for name, version in split}
+
+
+def conda_names() -> set[str]:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    by_conda = [each for each in environment["dependencies"] if isinstance(each, str)]
+    by_pip = [line for each in environment["dependencies"] if isinstance(each, dict) for line in each["pip"]]
+    return {canonicalize_name(re.split(r"[<>=; ]", line)[0]) for line in [*by_conda, *by_pip] if line[0] != "-"}
+
+
+def test_every_direct_dependency_has_a_tested_version_that_is_accepted() -> None:
+    tested = pins()
+    for name, needed in direct_dependencies().items():
+        assert name in tested, f"{name} has no version in constraints.txt"
+        assert tested[name] in needed.specifier, f"{name} {tested[name]} is outside {needed.specifier}"
+
+
+def test_the_conda_environment_forgets_nothing() -> None:
+    assert not set(direct_dependencies()) - conda_names()
+
+
+def test_every_line_of_the_conda_environment_says_why() -> None:
+    lines = (ROOT / "environment.yml").read_text(encoding="utf-8").splitlines()
+    wanted = [line for line in lines if re.match(r"\s+- (?!conda-forge|nodefaults|pip:)", line)]
+    assert len(wanted) > len(direct_dependencies())
+    assert all(" # " in line for line in wanted)
+
+
+def test_every_package_ships() -> None:
+    mapped = {folder: name for name, folder in PROJECT["tool"]["setuptools"]["package-dir"].items()}
+    found = {
+        ".".join((mapped.get(path.parts[0], path.parts[0]), *path.parts[1:]))
+        for path in (
+            init.parent.relative_to(ROOT)
+            for top in ("dwdp_lab", "kernels", "data")
+            for init in (ROOT / top).rglob("__init__.py")
+        )
+    }
+    assert found == set(PROJECT["tool"]["setuptools"]["packages"])
