@@ -166,11 +166,12 @@ class RankGroup:
     def kill(self) -> None:
         """End the processes now. Any thread may call this; one that talks to the ranks gets RunStopped."""
         self._stopping.set()
+        if self.launcher == "torchrun" and len(self.pids) == self.size:
+            for pid in self.pids.values():  # the agent then sees them end, and ends too
+                _kill(pid, None)
+            return
         for process in self.processes:
             _kill(process.pid, process)
-        if self.launcher == "torchrun":
-            for pid in self.pids.values():
-                _kill(pid, None)
 
     def close(self) -> None:
         """End the processes, wait for them, and remove the folder. May be called again."""
@@ -184,8 +185,11 @@ class RankGroup:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                self.kill()
+                _kill(process.pid, process)
                 process.wait()
+        # under torchrun ranks are not our children: whoever is must have seen them end
+        while any(_exists(pid) for pid in self.pids.values()) and time.monotonic() < deadline + END_S:
+            time.sleep(0.005)
         remove_run_folder(self.folder)
         self.channels.clear()
 
@@ -211,6 +215,14 @@ def _kill(pid: int, process: subprocess.Popen[bytes] | None) -> None:
     if process is None or process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _close_files(parts: dict[int, tuple[Any, list[int]]]) -> None:

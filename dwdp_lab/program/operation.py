@@ -33,13 +33,18 @@ COLLECTIVES: frozenset[Kind] = frozenset({"dispatch", "combine", "gather_tokens"
 """Kinds that start only when all ranks have reached them."""
 
 
+Unit = Literal["gemm", "grouped_gemm", "attention", "activations", "memory"]
+"""What a piece of work keeps busy; `activations` and `memory` (copies of weights) have no FLOPs."""
+
+
 class Work(NamedTuple):
     """One roofline term: it takes max(flops / peak of `unit` in `dtype`, hbm_bytes / memory bandwidth)."""
 
-    unit: Literal["gemm", "grouped_gemm", "attention", "memory"]
+    unit: Unit
     dtype: Precision
     flops: float
     hbm_bytes: float
+    rows_per_expert: float = 0.0  # grouped GEMM: mean rows of the experts that have any
 
 
 class Stage(NamedTuple):

@@ -1,6 +1,7 @@
 """FLOPs and bytes of every operation: what has to be done, whatever machine does it.
 
-A matrix product of T rows with a K x N weight costs 2 T K N FLOPs and moves its weight and its activations once.
+A matrix product of T rows with a K x N weight costs 2 T K N FLOPs and reads its weight once. What other kernels read
+and write is counted apart (unit `activations`), so that a bound may leave it out, as fused kernels could.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import cached_property
 from dwdp_lab.program.operation import Collective, Work
 from dwdp_lab.program.placement import placement
 from dwdp_lab.scenario.batches import Batch
-from dwdp_lab.scenario.precision import BYTES_PER_PARAM
+from dwdp_lab.scenario.precision import BYTES_PER_PARAM, Precision
 from dwdp_lab.scenario.router import visit_probability
 from dwdp_lab.scenario.scenario import Scenario
 
@@ -35,11 +36,15 @@ class WorkModel:
         model, workload = self.scenario.model, self.scenario.workload
         return visit_probability(model.experts, model.top_k, workload.router_skew, workload.seed, layer)
 
-    def _gemm(self, tokens: float, params: float, width: float) -> Work:
-        """A dense product; `width` is activation elements read and written per token."""
+    def _gemm(self, tokens: float, params: float, dtype: Precision | None = None) -> Work:
+        """A dense product with a weight of so many parameters."""
+        dtype = dtype or self.scenario.model.dtype
+        return Work("gemm", dtype, 2.0 * params * tokens, params * BYTES_PER_PARAM[dtype])
+
+    def _activations(self, elements: float) -> Work:
+        """What kernels that are not fused into a product read and write: norms, rotary, SwiGLU, (un)permuting."""
         model = self.scenario.model
-        nbytes = params * model.activation_bytes + tokens * width * model.activation_bytes
-        return Work("gemm", model.dtype, 2.0 * params * tokens, nbytes if tokens else 0.0)
+        return Work("activations", model.dtype, 0.0, elements * model.activation_bytes)
 
     def attention(self, batch: Batch, layer: int) -> Works:
         """Projections and the causal core, quadratic per request; a window limits every other layer."""
@@ -52,27 +57,29 @@ class WorkModel:
         pairs = sum(windowed_pairs(c.context_tokens, c.new_tokens, window) for c in batch)
         keys = sum(c.new_tokens + min(c.context_tokens, window or c.context_tokens) for c in batch)
         elements = tokens * heads.query_elements_per_token() + keys * heads.kv_elements_per_token()
-        params = heads.projection_params(model.hidden)
+        flops = float(pairs * heads.core_flops_per_pair())
+        # norm (in, out), rotary and cache (q, k, v in, out), residual (two in, one out)
+        unfused = tokens * (5 * model.hidden + 2 * heads.qkv_elements_per_token())
         return (
-            self._gemm(tokens, params, 4 * model.hidden),
-            Work(
-                "attention",
-                model.dtype,
-                float(pairs * heads.core_flops_per_pair()),
-                elements * model.activation_bytes,
-            ),
+            self._gemm(tokens, heads.projection_params(model.hidden)),
+            Work("attention", model.dtype, flops, elements * model.activation_bytes),
+            self._activations(unfused),
         )
 
     def dense(self, tokens: int) -> Works:
         """The SwiGLU MLP of a dense layer."""
         model = self.scenario.model
-        params = 3 * model.hidden * model.dense_intermediate
-        return (self._gemm(tokens, params, 2 * model.hidden + 3 * model.dense_intermediate),) if tokens else ()
+        if not tokens:
+            return ()
+        unfused = tokens * (5 * model.hidden + 3 * model.dense_intermediate)
+        return (self._gemm(tokens, 3 * model.hidden * model.dense_intermediate), self._activations(unfused))
 
     def route(self, tokens: int) -> Works:
-        """Router logits and top-k."""
+        """Norm, router logits and top-k."""
         model = self.scenario.model
-        return (self._gemm(tokens, model.hidden * model.experts, model.hidden + model.experts),) if tokens else ()
+        if not tokens:
+            return ()
+        return (self._gemm(tokens, model.hidden * model.experts), self._activations(2 * tokens * model.hidden))
 
     def experts(self, tokens: int, layer: int) -> Works:
         """All experts for this rank's own tokens (replicated, weight_gather, dwdp)."""
@@ -91,20 +98,22 @@ class WorkModel:
         terms = []
         if rows:
             touched = sum(1.0 - (1.0 - share) ** tokens for share in visits)
-            activations = rows * (2 * model.hidden + 3 * model.expert_intermediate) * model.activation_bytes
             terms.append(
                 Work(
                     "grouped_gemm",
                     model.expert_dtype,
                     2.0 * model.expert_params * rows,
-                    touched * model.expert_bytes + activations,
+                    touched * model.expert_bytes,
+                    rows / touched,
                 )
             )
         if model.shared_experts and own_tokens:
             params = model.shared_experts * model.expert_params
-            width = 2 * model.hidden + 3 * model.shared_experts * model.expert_intermediate
-            nbytes = params * BYTES_PER_PARAM[model.expert_dtype] + own_tokens * width * model.activation_bytes
-            terms.append(Work("gemm", model.expert_dtype, 2.0 * params * own_tokens, nbytes))
+            terms.append(self._gemm(own_tokens, params, model.expert_dtype))
+        if rows or own_tokens:
+            # a row: permuted (in, out), SwiGLU (two in, one out), summed (in); a token: residual (two in, one out)
+            unfused = rows * (3 * model.hidden + 3 * model.expert_intermediate) + own_tokens * 3 * model.hidden
+            terms.append(self._activations(unfused))
         return tuple(terms)
 
     def merge(self) -> Works:

@@ -46,6 +46,10 @@ class GroupedQueryAttention(BaseModel):
         """Elements of the queries read plus the outputs written per token and layer."""
         return 2 * self.heads * self.head_dim
 
+    def qkv_elements_per_token(self) -> int:
+        """Elements of queries, keys and values made per token and layer."""
+        return (self.heads + 2 * self.kv_heads) * self.head_dim
+
 
 class LatentAttention(BaseModel):
     """Multi-head latent attention (DeepSeek), not absorbed, as used in prefill."""
@@ -82,6 +86,9 @@ class LatentAttention(BaseModel):
 
     def query_elements_per_token(self) -> int:
         return self.heads * (self.qk_nope_head_dim + self.qk_rope_head_dim + self.v_head_dim)
+
+    def qkv_elements_per_token(self) -> int:
+        return self.heads * (2 * (self.qk_nope_head_dim + self.qk_rope_head_dim) + self.v_head_dim)
 
 
 Attention = Annotated[GroupedQueryAttention | LatentAttention, Field(discriminator="kind")]

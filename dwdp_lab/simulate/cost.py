@@ -4,28 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from dwdp_lab.program.operation import Collective, Work
+from dwdp_lab.program.operation import Collective, Pull, Unit, Work
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.simulate.hardware import Hardware
+from dwdp_lab.simulate.physics import BOUND, Physics
+
+MEMORY_UNITS: frozenset[Unit] = frozenset({"activations", "memory"})
+
+
+class Piece(NamedTuple):
+    """Part of an operation: how long it takes alone, and how many times longer while copies run at full rate."""
+
+    unit: Unit
+    alone_us: float
+    slowdown: float
 
 
 @dataclass(frozen=True)
 class CostModel:
-    """Costs on one kind of GPU. Times in microseconds, link rates in bytes per microsecond."""
+    """Costs on one kind of GPU under the given physics. Times in microseconds, rates in 1e9 bytes/s."""
 
     hardware: Hardware
     link_gbps: float
     collective_gbps: float
-    _known: dict[int, tuple[tuple[Work, ...], float]] = field(default_factory=dict, repr=False)
+    physics: Physics = BOUND
+    _known: dict[int, tuple[tuple[Work, ...], tuple[Piece, ...]]] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, hardware: Hardware, link_gbps: float | None = None) -> CostModel:
-        """The profile's costs, with another link speed (1e9 bytes/s) where one is given."""
-        if link_gbps is not None:
-            return cls(hardware, link_gbps, link_gbps)
-        collective = hardware.collective_gbps or hardware.link_gbps
-        return cls(hardware, hardware.link_gbps.value, collective.value)
+    def of(cls, hardware: Hardware, link_gbps: float | None = None, physics: Physics = BOUND) -> CostModel:
+        """The profile's costs, with another link speed (1e9 bytes/s) where one is given.
+
+        Raises ScenarioError (field `hardware`) for physics that the profile has no numbers for.
+        """
+        link = hardware.link_gbps.value if link_gbps is None else link_gbps
+        reached = hardware.reached
+        if reached is None:
+            if physics.efficiency or physics.latencies or physics.interference:
+                raise ScenarioError(
+                    "hardware",
+                    hardware.name,
+                    "the profile says nothing of what the machine reaches, only peaks",
+                    "take the bound's physics, another profile, or calibrate this machine",
+                )
+            return cls(hardware, link, link, physics)
+        if physics.efficiency:
+            return cls(hardware, link * reached.link.value, link * reached.collective.value, physics)
+        return cls(hardware, link, link, physics)
 
     @property
     def link_bytes_per_us(self) -> float:
@@ -33,29 +59,58 @@ class CostModel:
 
     def work_us(self, work: tuple[Work, ...]) -> float:
         """Sum over the pieces of max(FLOPs / rate, bytes / bandwidth) (arXiv 2604.01621, section 3)."""
+        return sum([piece.alone_us for piece in self.pieces(work)])
+
+    def pieces(self, work: tuple[Work, ...]) -> tuple[Piece, ...]:
+        """The pieces of an operation, in order."""
         known = self._known.get(id(work))
         if known is None or known[0] is not work:  # layers share their work: look each one up once
-            known = (work, sum(self._piece_us(piece) for piece in work))
+            counted = [w for w in work if self.physics.activations or w.unit != "activations"]
+            known = (work, tuple([self._piece(w) for w in counted]))
             self._known[id(work)] = known
         return known[1]
 
-    def _piece_us(self, piece: Work) -> float:
-        memory_us = piece.hbm_bytes / (self.hardware.hbm_gbps.value * 1e3)
-        if not piece.flops:
-            return memory_us
-        peak = self.hardware.tflops.get(piece.dtype)
+    def _piece(self, work: Work) -> Piece:
+        reached = self.hardware.reached
+        efficiency = slowdown = 1.0
+        if reached is not None:
+            if self.physics.efficiency and work.unit in reached.efficiency:
+                efficiency = reached.efficiency[work.unit].value
+                if work.rows_per_expert and reached.half_rows is not None:
+                    efficiency *= work.rows_per_expert / (work.rows_per_expert + reached.half_rows.value)
+            disturbed = self.physics.hbm_traffic if work.unit in MEMORY_UNITS else self.physics.power
+            if disturbed and work.unit in reached.copy_slowdown:
+                slowdown = reached.copy_slowdown[work.unit].value
+        return Piece(work.unit, self._bound_us(work, efficiency), slowdown)
+
+    def _bound_us(self, work: Work, efficiency: float) -> float:
+        memory_us = work.hbm_bytes / (self.hardware.hbm_gbps.value * 1e3)
+        if not work.flops:
+            return memory_us / efficiency
+        peak = self.hardware.tflops.get(work.dtype)
         if peak is None:
             raise ScenarioError(
                 "hardware",
                 self.hardware.name,
-                f"has no rate for {piece.dtype}; it knows {', '.join(self.hardware.tflops)}",
+                f"has no rate for {work.dtype}; it knows {', '.join(self.hardware.tflops)}",
                 "take a model in one of these precisions or another profile",
             )
-        return float(max(piece.flops / (peak.value * 1e6), memory_us))
+        return float(max(work.flops / (peak.value * 1e6 * efficiency), memory_us))
+
+    def pull_overhead(self, pull: Pull) -> float:
+        """How many times longer a pull takes for the fixed cost of its copies (1: no cost)."""
+        reached = self.hardware.reached
+        if not self.physics.latencies or reached is None or reached.copy_us is None or not pull.nbytes:
+            return 1.0
+        return 1.0 + pull.copies * reached.copy_us.value * self.link_bytes_per_us / pull.nbytes
 
     def collective_us(self, sent: Sequence[Collective]) -> float:
         """Time of a collective once all ranks are there: the busiest rank's outgoing or incoming bytes."""
         ranks = len(sent)
         out = max(sum(one.sent_bytes) for one in sent)
         into = max(sum(one.sent_bytes[rank] for one in sent) for rank in range(ranks))
-        return max(out, into) / (self.collective_gbps * 1e3)
+        reached = self.hardware.reached
+        fixed_us = 0.0
+        if self.physics.latencies and reached is not None and reached.collective_us is not None and ranks > 1:
+            fixed_us = reached.collective_us.value
+        return fixed_us + max(out, into) / (self.collective_gbps * 1e3)

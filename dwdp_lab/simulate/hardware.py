@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dwdp_lab.program.operation import Unit
 from dwdp_lab.scenario.errors import ScenarioError, nearest
 from dwdp_lab.scenario.precision import Precision
 from dwdp_lab.scenario.refusal import refusal
@@ -25,10 +26,32 @@ class Number(BaseModel):
     source: Annotated[str, Field(min_length=3)]
 
 
+class Reached(BaseModel):
+    """What a machine reaches of its peaks, and how copies disturb compute: measured, or fitted to a publication.
+
+    - `efficiency`: share of the peak rate (FLOPs or memory bandwidth) each unit reaches.
+    - `half_rows`: rows per expert with which a grouped GEMM reaches half of its efficiency.
+    - `link`, `collective`: share of the link's rate that copies and collectives reach.
+    - `copy_us`, `collective_us`: fixed cost of each copy and of each collective.
+    - `copy_slowdown`: how many times longer a unit takes while copies run at full rate in both directions.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    efficiency: dict[Unit, Number]
+    half_rows: Number | None = None
+    link: Number
+    collective: Number
+    copy_us: Number | None = None
+    collective_us: Number | None = None
+    copy_slowdown: dict[Unit, Number] = {}
+
+
 class Hardware(BaseModel):
     """One GPU (or CPU) and its link. Rates are dense, one direction, in 1e12 FLOP/s and 1e9 bytes/s.
 
-    `tflops` maps a precision to what that unit reaches; `link_gbps` is what one GPU can send, and receive, at once.
+    `tflops` maps a precision to the peak of its unit; `link_gbps` is what one GPU can send, and receive, at once.
+    `provenance` is `limit` for data sheets, `calibrated` when `reached` was measured on such a machine.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,8 +63,7 @@ class Hardware(BaseModel):
     hbm_gbps: Number
     memory_gb: Number
     link_gbps: Number
-    collective_gbps: Number | None = None
-    """What a collective reaches per GPU and direction; None: the link's own speed."""
+    reached: Reached | None = None
 
 
 def load_hardware(name_or_path: str) -> Hardware:

@@ -9,14 +9,20 @@ from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.cost import CostModel
 from dwdp_lab.simulate.hardware import Hardware, load_hardware
 from dwdp_lab.simulate.machine import run_programs
+from dwdp_lab.simulate.physics import BOUND, Physics
 from dwdp_lab.timeline.span import Timeline
 
 
-def run_sim(scenario: Scenario, strategy: StrategyFunction | None = None, hardware: Hardware | None = None) -> Timeline:
+def run_sim(
+    scenario: Scenario,
+    strategy: StrategyFunction | None = None,
+    hardware: Hardware | None = None,
+    physics: Physics = BOUND,
+) -> Timeline:
     """Run the scenario's strategy (or a strategy function of your own) in virtual time.
 
-    `hardware` replaces the profile that the scenario names. A strategy function of your own goes through the checker
-    first; the built-in ones are proven clean by the tests.
+    `hardware` replaces the profile that the scenario names; `physics` says which effects count. A strategy function of
+    your own goes through the checker first; the built-in ones are proven clean by the tests.
 
     Raises ScenarioError for a profile that is unknown or cannot run the model, ProgramError for a program with a race.
     """
@@ -24,7 +30,7 @@ def run_sim(scenario: Scenario, strategy: StrategyFunction | None = None, hardwa
     programs = build(scenario, strategy)
     if strategy is not None:
         verify(programs, scenario)
-    spans = run_programs(programs, CostModel.of(profile, scenario.link_gbps))
+    spans = run_programs(programs, CostModel.of(profile, scenario.link_gbps, physics))
     notes = [f"hardware profile {profile.name} ({profile.provenance})"]
     if scenario.link_gbps is not None:
         notes.append(f"link set to {scenario.link_gbps:g} GB/s")

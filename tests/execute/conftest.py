@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from dwdp_lab.execute.ranks import Ranks
+
+# the oracle's many small products lose a hundredfold when torch's threads wait for each other on a busy machine
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="package")
