@@ -133,8 +133,11 @@ def _on_cpu_ranks(
 
 def _verified(scenario: Scenario, result: RunResult) -> dict[str, float]:
     """Every output against the reference. Raises OracleMismatch for the first that is out of bounds."""
+    import torch
+
     from dwdp_lab.model.oracle import compare, error_bound, oracle
 
+    torch.set_num_threads(1)  # small products: threads cost more than they give, many times over on a busy machine
     worst, outputs = 0.0, 0
     seed, skew = scenario.workload.seed, scenario.workload.router_skew
     for rank in range(scenario.ranks):

@@ -75,8 +75,8 @@ class RankGroup:
             rank = None if self.launcher == "torchrun" else number
             if rank not in self.channels and process.poll() is not None:
                 raise RankFailed(rank, how_it_ended(process.returncode), log_tail(self.folder, rank))
-        if time.monotonic() > deadline:
-            missing = sorted(set(range(self.size)) - set(self.channels))
+        missing = sorted(set(range(self.size)) - set(self.channels))
+        if missing and time.monotonic() > deadline:
             raise RankFailed(
                 missing[0],
                 f"did not connect within {timeout_s:g} s (missing: {missing})",
@@ -85,8 +85,9 @@ class RankGroup:
 
     @property
     def alive(self) -> bool:
-        """All processes run."""
-        return not self._stopping.is_set() and all(process.poll() is None for process in self.processes)
+        """All processes run and are connected."""
+        connected = len(self.channels) == self.size and not self._stopping.is_set()
+        return connected and all(process.poll() is None for process in self.processes)
 
     def send(self, rank: int, message: object, fds: tuple[int, ...] = ()) -> None:
         """Send to one rank; raises RankFailed when it is gone."""

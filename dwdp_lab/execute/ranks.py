@@ -17,6 +17,7 @@ from dwdp_lab.execute.launch import Launcher
 from dwdp_lab.execute.messages import Finished, Order, Progress
 from dwdp_lab.execute.rank_group import RankGroup
 from dwdp_lab.execute.run_result import RunResult, assemble, crowded, host_environment
+from dwdp_lab.model.supported import check_runs_on_ranks
 from dwdp_lab.program.build import build
 from dwdp_lab.program.checker import verify
 from dwdp_lab.program.operation import Program
@@ -101,8 +102,6 @@ class Ranks:
         return assemble(scenario, finished, environment, notes, 1e3 * (time.monotonic() - began))
 
     def _programs(self, scenario: Scenario, programs: Sequence[Program] | None) -> tuple[Program, ...]:
-        from dwdp_lab.model.supported import check_runs_on_ranks  # loads torch: not before it is needed
-
         if scenario.ranks != self.size:
             raise ScenarioError(
                 "group.ranks",

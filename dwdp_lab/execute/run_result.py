@@ -7,6 +7,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dwdp_lab.execute.collective_waits import split_waits
@@ -75,7 +76,7 @@ def crowded(programs: Sequence[Program], cores: int) -> tuple[str, ...]:
 def host_environment(torch_version: str) -> dict[str, Any]:
     """What a measured timeline says about where it was measured."""
     return {
-        "device": platform.processor() or platform.machine(),
+        "device": _processor(),
         "cpu_count": os.cpu_count(),
         "cpus_allowed": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": platform.system(),
@@ -83,3 +84,13 @@ def host_environment(torch_version: str) -> dict[str, Any]:
         "torch": torch_version,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _processor() -> str:
+    """The processor's name; Linux tells it only here."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

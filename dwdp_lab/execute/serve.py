@@ -20,7 +20,8 @@ def serve(session: RankSession) -> None:
     # a copy lane that wakes up should not wait 5 ms for the compute lane to let go of the interpreter
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     kept = Kept()
-    session.channel.send(Ready({"torch": torch.__version__}))
+    # str: torch has a type of its own for versions, which would make the session load torch
+    session.channel.send(Ready({"torch": str(torch.__version__)}))
     while True:
         order = session.orders.get()
         session.channel.send(run_order(session, kept, order))

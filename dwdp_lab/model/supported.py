@@ -1,28 +1,36 @@
-"""Which model shapes torch ranks can run; the simulator takes all of them."""
+"""Which model shapes torch ranks can run; the simulator takes all of them.
+
+Checked in the session before any rank starts, so this module loads torch only when a torch type is asked for.
+"""
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.model_shape import GroupedQueryAttention, ModelShape
 from dwdp_lab.scenario.precision import Precision
 
-TORCH_DTYPES: dict[Precision, torch.dtype] = {
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-}
+if TYPE_CHECKING:
+    import torch
+
+TORCH_NAMES: dict[Precision, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _INSTEAD = "Other shapes run on the simulator only (--machine sim)"
+
+
+def check_dtype(precision: Precision, field: str) -> None:
+    """Raises ScenarioError for a number format that ranks do not compute in."""
+    if precision not in TORCH_NAMES:
+        raise ScenarioError(field, precision, f"on ranks allowed are {', '.join(TORCH_NAMES)}", _INSTEAD)
 
 
 def torch_dtype(precision: Precision, field: str = "model.expert_dtype") -> torch.dtype:
     """The torch type of a number format. Raises ScenarioError for one that ranks do not compute in."""
-    try:
-        return TORCH_DTYPES[precision]
-    except KeyError:
-        allowed = f"on ranks allowed are {', '.join(TORCH_DTYPES)}"
-        raise ScenarioError(field, precision, allowed, _INSTEAD) from None
+    import torch
+
+    check_dtype(precision, field)
+    dtype: torch.dtype = getattr(torch, TORCH_NAMES[precision])
+    return dtype
 
 
 def grouped_query(shape: ModelShape) -> GroupedQueryAttention:
@@ -43,5 +51,8 @@ def grouped_query(shape: ModelShape) -> GroupedQueryAttention:
 def check_runs_on_ranks(shape: ModelShape) -> None:
     """Raises ScenarioError when ranks cannot run this shape, before anything is started."""
     grouped_query(shape)
-    torch_dtype(shape.dtype, "model.dtype")
-    torch_dtype(shape.expert_dtype)
+    check_dtype(shape.dtype, "model.dtype")
+    check_dtype(shape.expert_dtype, "model.expert_dtype")
+    if shape.dense_dtype not in (None, shape.dtype):
+        allowed = f"on ranks the dense weights are kept in model.dtype ({shape.dtype})"
+        raise ScenarioError("model.dense_dtype", shape.dense_dtype, allowed, _INSTEAD)

@@ -58,12 +58,14 @@ class WorkModel:
         keys = sum(c.new_tokens + min(c.context_tokens, window or c.context_tokens) for c in batch)
         elements = tokens * heads.query_elements_per_token() + keys * heads.kv_elements_per_token()
         flops = float(pairs * heads.core_flops_per_pair())
-        # norm (in, out), rotary and cache (q, k, v in, out), residual (two in, one out)
-        unfused = tokens * (5 * model.hidden + 2 * heads.qkv_elements_per_token())
+        output = heads.output_params(model.hidden)
         return (
-            self._gemm(tokens, heads.projection_params(model.hidden)),
+            self._gemm(tokens, heads.projection_params(model.hidden) - output, model.dense_dtype),
+            # norm (in, out), rotary and cache (q, k, v in, out)
+            self._activations(tokens * (2 * model.hidden + 2 * heads.qkv_elements_per_token())),
             Work("attention", model.dtype, flops, elements * model.activation_bytes),
-            self._activations(unfused),
+            self._gemm(tokens, output, model.dense_dtype),
+            self._activations(3 * tokens * model.hidden),  # residual (two in, one out)
         )
 
     def dense(self, tokens: int) -> Works:
@@ -72,7 +74,8 @@ class WorkModel:
         if not tokens:
             return ()
         unfused = tokens * (5 * model.hidden + 3 * model.dense_intermediate)
-        return (self._gemm(tokens, 3 * model.hidden * model.dense_intermediate), self._activations(unfused))
+        params = 3 * model.hidden * model.dense_intermediate
+        return (self._gemm(tokens, params, model.dense_dtype), self._activations(unfused))
 
     def route(self, tokens: int) -> Works:
         """Norm, router logits and top-k."""

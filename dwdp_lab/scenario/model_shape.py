@@ -34,6 +34,10 @@ class GroupedQueryAttention(BaseModel):
         """Parameters of the q, k, v and output projections of one layer."""
         return hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
 
+    def output_params(self, hidden: int) -> int:
+        """Those of them that belong to the output projection."""
+        return hidden * self.head_dim * self.heads
+
     def core_flops_per_pair(self) -> int:
         """FLOPs for one (query, key) pair over all heads: score and weighted sum."""
         return 4 * self.heads * self.head_dim
@@ -78,6 +82,9 @@ class LatentAttention(BaseModel):
             + self.heads * self.v_head_dim * hidden
         )
 
+    def output_params(self, hidden: int) -> int:
+        return hidden * self.heads * self.v_head_dim
+
     def core_flops_per_pair(self) -> int:
         return 2 * self.heads * (self.qk_nope_head_dim + self.qk_rope_head_dim + self.v_head_dim)
 
@@ -100,7 +107,8 @@ class ModelShape(BaseModel):
     `layers` counts all decoder layers; the first `dense_layers` of them have an ordinary MLP of width
     `dense_intermediate` and no experts. `experts` are the routed ones of one layer, `top_k` of which each
     token visits; `shared_experts` are visited by every token and replicated on every rank.
-    `expert_dtype` is what routed and shared experts are kept in, `dtype` everything else and the activations.
+    `expert_dtype` is what routed and shared experts are kept in, `dense_dtype` the projections of attention and dense
+    MLPs (None: `dtype`), `dtype` everything else and the activations.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -121,6 +129,7 @@ class ModelShape(BaseModel):
     rope_theta: Annotated[float, Field(gt=0)] = 10000.0
     dtype: Precision = "bf16"
     expert_dtype: Precision = "bf16"
+    dense_dtype: Precision | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelShape:

@@ -124,3 +124,25 @@ def test_cpu_ranks_give_equal_outputs_and_pass_the_oracle(capsys: pytest.Capture
         assert (result["machine"], result["provenance"]) == ("cpu", "measured")
         assert result["oracle"]["outputs"] == 192
         assert result["oracle"]["largest_error"] <= result["oracle"]["bound"]
+
+
+TRACES = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize(
+    ("trace", "divide_by"), [("azure-2023-conv.csv", 8), ("mooncake-conversation.jsonl", 64)], ids=["azure", "mooncake"]
+)
+def test_200_requests_of_a_real_trace_give_the_references_outputs(
+    trace: str, divide_by: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not (TRACES / trace).is_file():
+        pytest.skip(f"{trace} is not there: it is not shipped with the project")
+    workload = f"{{kind: trace, file: '{TRACES / trace}', requests: 200, divide_by: {divide_by}, mnt_tokens: 2048}}"
+    options = ["--machine", "cpu", "--ranks", "2", "--strategies", "replicated,dep,dwdp", "--verify"]
+    answer = run(capsys, *options, "--set", f"workload={workload}")
+    replicated, dep, dwdp = answer["results"]
+    assert dwdp["output_sha256"] == replicated["output_sha256"]
+    for result in (replicated, dep, dwdp):
+        assert result["oracle"]["largest_error"] <= result["oracle"]["bound"]
+        assert result["oracle"]["outputs"] == sum(rank["tokens"] for rank in result["per_rank"])

@@ -176,11 +176,21 @@ def test_a_rank_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_
         Ranks(1).start()
 
 
-def test_a_rank_that_never_connects_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_that_ends_without_connecting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dwdp_lab.execute.launch.WORKER", "this")  # the Zen of Python
     with pytest.raises(RankFailed, match="rank 0: ended with exit code 0") as caught:
         Ranks(1).start()
     assert "Beautiful is better than ugly" in caught.value.log_tail
+
+
+def test_a_rank_that_takes_too_long_is_named_and_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "sleeper.py").write_text("import time\ntime.sleep(600)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("dwdp_lab.execute.launch.WORKER", "sleeper")
+    ranks = Ranks(1, start_timeout_s=0.3)
+    with pytest.raises(RankFailed, match=r"rank 0: did not connect within 0.3 s"):
+        ranks.start()
+    assert not [child for child in psutil.Process().children() if "sleeper" in child.cmdline()]
 
 
 def test_refused_before_anything_starts() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import stat
+import subprocess
+import sys
 
 import psutil
 import pytest
@@ -41,6 +43,12 @@ def test_starting_twice_keeps_the_processes_and_restart_replaces_them(two_ranks:
     assert two_ranks.alive
     after = two_ranks.restart().pids
     assert not set(before) & set(after)
+
+
+def test_a_session_starts_ranks_without_loading_torch() -> None:
+    """So it is ready when they are, and a notebook's kernel stays small."""
+    code = "import sys\nfrom dwdp_lab.execute.ranks import Ranks\nwith Ranks(1):\n    print('torch' in sys.modules)\n"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
 
 
 def test_stop_can_be_repeated() -> None:

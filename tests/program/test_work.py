@@ -49,8 +49,8 @@ def test_replicated_experts_of_qwen3_by_hand() -> None:
 def test_deepseek_attention_by_hand() -> None:
     """187 M projection parameters; 2 x 128 heads x (192 + 128) FLOPs per pair of the causal triangle."""
     scenario = Scenario.create(model="deepseek-r1", workload={"tokens_per_rank": 8192, "cv": 0.0, "isl_tokens": 8192})
-    projections, core, _ = WorkModel(scenario).attention(scenario.batches.by_rank[0][0], 0)
-    assert projections.flops == pytest.approx(2 * 187.1e6 * 8192, rel=1e-3)
+    inputs, _, core, output, _ = WorkModel(scenario).attention(scenario.batches.by_rank[0][0], 0)
+    assert inputs.flops + output.flops == pytest.approx(2 * 187.1e6 * 8192, rel=1e-3)
     assert core.flops == 2 * 128 * 320 * 8192 * 8193 / 2
 
 
@@ -59,7 +59,7 @@ def test_a_prefix_hit_leaves_only_the_new_tokens_to_compute() -> None:
     hit = whole.replace(**{"workload.prefix_hit": 0.6})
     assert hit.batches.tokens(0) == 40
     for scenario, pairs in ((whole, 5050), (hit, 40 * 60 + 40 * 41 // 2)):
-        _, core, _ = WorkModel(scenario).attention(scenario.batches.by_rank[0][0], 0)
+        _, _, core, *_ = WorkModel(scenario).attention(scenario.batches.by_rank[0][0], 0)
         assert core.flops == pairs * 4 * 4 * 16
 
 
