@@ -70,7 +70,7 @@ def _document(width: int, height: float, title: str, description: str, parts: li
     mark = f"{zlib.crc32(body.encode()):08x}"  # several pictures may share a page, and with it the ids
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {_n(height)}" width="{width}" '
-        f'height="{_n(height)}" role="img" aria-labelledby="t{mark} d{mark}" '
+        f'height="{_n(height)}" style="max-width:100%;height:auto" role="img" aria-labelledby="t{mark} d{mark}" '
         'font-family="Inter, Segoe UI, Helvetica Neue, Helvetica, Arial, Liberation Sans, sans-serif">\n'
         f'<title id="t{mark}">{escape(title)}</title>\n<desc id="d{mark}">{escape(description)}</desc>\n'
         f'<defs><pattern id="w{mark}" width="5" height="5" patternUnits="userSpaceOnUse" '
