@@ -152,7 +152,7 @@ def _verified(scenario: Scenario, result: RunResult) -> dict[str, float]:
 COLUMNS = {
     "step ms": "step_ms",
     "compute": "compute_ms",
-    "communication": "communication_ms",
+    "exchange": "communication_ms",
     "exposed copy": "exposed_copy_ms",
     "wait on peers": "wait_on_peers_ms",
     "overlap %": "overlap_pct",
