@@ -72,7 +72,7 @@ def scenarios(draw: st.DrawFn, names: tuple[str, ...] = ALL) -> Scenario:
         | st.fixed_dictionaries(
             {
                 "kind": st.just("explicit"),
-                "lengths": st.lists(lengths, min_size=ranks, max_size=ranks),
+                "lengths": st.lists(lengths, min_size=ranks, max_size=ranks).filter(any),
             }
         )
     )

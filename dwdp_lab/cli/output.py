@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,15 +30,24 @@ def console_for(options: argparse.Namespace) -> Console:
 def write_json(options: argparse.Namespace, figures: dict[str, Any]) -> None:
     """Write the figures where `--json` says, if it was given."""
     if options.json == "-":
-        sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+        print(_json(figures), flush=True)
     elif options.json is not None:
-        write_text("--json", Path(options.json), json.dumps(figures, indent=1) + "\n")
+        write_text("--json", Path(options.json), _json(figures) + "\n")
+
+
+def _json(figures: dict[str, Any]) -> str:
+    return json.dumps(figures, indent=1, allow_nan=False)  # Infinity and NaN are not JSON: rather fail than write them
 
 
 def check_writable(option: str, path: Path | None) -> None:
     """Raise ScenarioError before any work is done when the file could not be written in the end."""
-    if path is not None and not path.expanduser().absolute().parent.is_dir():
+    if path is None:
+        return
+    path = path.expanduser()
+    if not path.absolute().parent.is_dir():
         raise ScenarioError(option, str(path), "its folder does not exist", "make it, or name another file")
+    if path.is_dir():
+        raise ScenarioError(option, str(path), "is a folder", "name a file in it")
 
 
 def write_text(option: str, path: Path, text: str) -> None:
@@ -51,7 +59,7 @@ def write_text(option: str, path: Path, text: str) -> None:
 
 
 @contextmanager
-def working(console: Console, what: str) -> Iterator[Any]:
-    """A line that says what goes on, shown on a terminal only. Yields a function that changes the text."""
-    with console.status(what) as status:
+def working(what: str) -> Iterator[Callable[[str], None]]:
+    """A line on standard error that says what goes on, on a terminal only. Yields a function that changes the text."""
+    with Console(stderr=True).status(what) as status:
         yield status.update

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from dwdp_lab.cli.figures import result_figures
@@ -25,7 +25,7 @@ from dwdp_lab.program.build import STRATEGIES
 from dwdp_lab.scenario.errors import ScenarioError, nearest
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.strategy import StrategyName
-from dwdp_lab.timeline.chrome_trace import write_chrome_trace
+from dwdp_lab.timeline.chrome_trace import chrome_trace
 from dwdp_lab.timeline.span import Timeline
 from dwdp_lab.timeline.svg import timeline_svg
 
@@ -68,12 +68,12 @@ def call(options: argparse.Namespace) -> int:
         check_writable(f"--{option}", None if target in (None, "-") else Path(target))
     outcomes: list[Outcome]
     if options.machine == "sim":
-        outcomes = list(_simulated(scenario, strategies, console))
+        outcomes = list(_simulated(scenario, strategies))
     else:
         from dwdp_lab.execute.failures import RankFailed
 
         try:
-            outcomes = list(_on_cpu_ranks(scenario, strategies, console, options.verify))
+            outcomes = list(_on_cpu_ranks(scenario, strategies, options.verify))
         except RankFailed as failure:
             console.print(str(failure), style="red", markup=False)
             return 1
@@ -82,7 +82,7 @@ def call(options: argparse.Namespace) -> int:
     figures = {"scenario": scenario.to_dict(), "results": results}
     write_json(options, figures)
     if options.trace is not None:
-        write_chrome_trace(options.trace, timelines)
+        write_text("--trace", options.trace, json.dumps(chrome_trace(timelines), allow_nan=False))
     if options.svg is not None:
         write_text("--svg", options.svg, timeline_svg(timelines))
     if options.json != "-":
@@ -102,10 +102,10 @@ def _strategies(text: str | None, scenario: Scenario) -> list[StrategyName]:
     return chosen
 
 
-def _simulated(scenario: Scenario, strategies: list[StrategyName], console: Console) -> Iterator[Outcome]:
+def _simulated(scenario: Scenario, strategies: list[StrategyName]) -> Iterator[Outcome]:
     from dwdp_lab.simulate.run import run_sim
 
-    with working(console, "simulating") as say:
+    with working("simulating") as say:
         for name in strategies:
             say(f"simulating {name}")
             began = time.perf_counter()
@@ -115,12 +115,15 @@ def _simulated(scenario: Scenario, strategies: list[StrategyName], console: Cons
             yield timeline, figures
 
 
-def _on_cpu_ranks(
-    scenario: Scenario, strategies: list[StrategyName], console: Console, verify: bool
-) -> Iterator[Outcome]:
+def _on_cpu_ranks(scenario: Scenario, strategies: list[StrategyName], verify: bool) -> Iterator[Outcome]:
+    from dwdp_lab.execute.memory_need import check_memory
     from dwdp_lab.execute.ranks import Ranks
+    from dwdp_lab.model.supported import check_runs_on_ranks
 
-    with working(console, f"starting {scenario.ranks} rank processes") as say, Ranks(scenario.ranks) as ranks:
+    check_runs_on_ranks(scenario.model)
+    for name in strategies:  # whatever is of no use is told before anything is started
+        check_memory(scenario.with_strategy(name))
+    with working(f"starting {scenario.ranks} rank processes") as say, Ranks(scenario.ranks) as ranks:
         for name in strategies:
             variant = scenario.with_strategy(name)
             result = ranks.run(variant, outputs=verify, progress=lambda done, text: say(f"{text} ({100 * done:.0f} %)"))
@@ -132,10 +135,11 @@ def _on_cpu_ranks(
 
 
 def _verified(scenario: Scenario, result: RunResult) -> dict[str, float]:
-    """Every output against the reference. Raises OracleMismatch for the first that is out of bounds."""
+    """Every output against the reference. Raises RankFailed for the first that is out of bounds."""
     import torch
 
-    from dwdp_lab.model.oracle import compare, error_bound, oracle
+    from dwdp_lab.execute.failures import RankFailed
+    from dwdp_lab.model.oracle import OracleMismatch, compare, error_bound, oracle
 
     torch.set_num_threads(1)  # small products: threads cost more than they give, many times over on a busy machine
     worst, outputs = 0.0, 0
@@ -143,8 +147,11 @@ def _verified(scenario: Scenario, result: RunResult) -> dict[str, float]:
     for rank in range(scenario.ranks):
         for step, batch in enumerate(scenario.batches.by_rank[rank]):
             if batch and result.outputs is not None and result.routing is not None:
-                expected = oracle(scenario.model, batch, seed, skew, result.routing[rank][step])
-                worst = max(worst, compare(result.outputs[rank][step], expected.output, scenario.model))
+                try:
+                    expected = oracle(scenario.model, batch, seed, skew, result.routing[rank][step])
+                    worst = max(worst, compare(result.outputs[rank][step], expected.output, scenario.model))
+                except OracleMismatch as mismatch:
+                    raise RankFailed(rank, f"{scenario.strategy.name}, step {step}: {mismatch}") from None
                 outputs += scenario.batches.tokens(rank, step)
     return {"outputs": outputs, "largest_error": worst, "bound": error_bound(scenario.model)}
 

@@ -16,7 +16,7 @@ from dwdp_lab.execute.lanes import LaneRun, Times
 from dwdp_lab.execute.messages import Finished, Order, Progress
 from dwdp_lab.execute.rank_session import RankSession
 from dwdp_lab.model.layers import final_norm
-from dwdp_lab.program.operation import Op
+from dwdp_lab.program.operation import Op, awaited
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.timeline.span import Span
 
@@ -38,7 +38,7 @@ def _run_prepared(session: RankSession, setup: Setup, order: Order) -> Finished:
     ops = order.program.ops
     session.channel.send(Progress("warming up", 0, 1))
     # the first step, untimed: first calls and first touches of memory cost several times the rest
-    LaneRun(tuple(op for op in ops if op.step == 0), Computation(setup).perform).run(start_ns=0)
+    LaneRun(_first_step(ops), Computation(setup).perform).run(start_ns=0)
     computation = Computation(setup)
     start_ns = _common_start(session)
     times = LaneRun(ops, computation.perform, _progress(session, ops)).run(start_ns)
@@ -50,6 +50,16 @@ def _run_prepared(session: RankSession, setup: Setup, order: Order) -> Finished:
         outputs=tuple(outputs) if order.outputs else None,
         routing=_routing(setup.scenario, computation) if order.outputs else None,
     )
+
+
+def _first_step(ops: tuple[Op, ...]) -> tuple[Op, ...]:
+    """The operations of step 0, waiting only for each other: steps may be interleaved."""
+    chosen: list[Op] = []
+    for op, needs in zip(ops, awaited(ops), strict=True):
+        if op.step == 0:
+            names = zip(op.waits, needs, strict=True)
+            chosen.append(op._replace(waits=tuple(name for name, index in names if ops[index].step == 0)))
+    return tuple(chosen)
 
 
 def _common_start(session: RankSession) -> int:

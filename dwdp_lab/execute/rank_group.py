@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -35,6 +36,7 @@ class RankGroup:
         self.pids: dict[int, int] = {}
         self.environment: dict[str, Any] = {}
         self._stopping = threading.Event()
+        _groups.add(self)
 
     def start(self, timeout_s: float) -> None:
         """Start the processes and wait until each is connected and has loaded what it needs.
@@ -174,6 +176,14 @@ class RankGroup:
         for process in self.processes:
             _kill(process.pid, process)
 
+    def forget(self) -> None:
+        """In a forked child: give up the connections, which would keep the ranks when the caller is killed."""
+        for channel in self.channels.values():
+            channel.close()
+        self.channels, self.pids, self.processes = {}, {}, []
+        self.folder = Path()  # the caller's, not ours to remove
+        self._stopping.set()
+
     def close(self) -> None:
         """End the processes, wait for them, and remove the folder. May be called again."""
         self._stopping.set()
@@ -193,6 +203,17 @@ class RankGroup:
             time.sleep(0.005)
         remove_run_folder(self.folder)
         self.channels.clear()
+
+
+_groups: weakref.WeakSet[RankGroup] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for group in list(_groups):
+        group.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
 
 
 def _speaking(channels: dict[int, Channel], timeout_s: float | None) -> list[int]:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self, get_args
 
 from dwdp_lab.execute.launch import Launcher
+from dwdp_lab.execute.memory_need import check_memory
 from dwdp_lab.execute.messages import Finished, Order, Progress
 from dwdp_lab.execute.rank_group import RankGroup
 from dwdp_lab.execute.run_result import RunResult, assemble, crowded, host_environment
@@ -87,6 +88,8 @@ class Ranks:
         """
         began = time.monotonic()
         programs = self._programs(scenario, programs)
+        if self._running_thread == threading.get_ident():  # each would take the other's results for its own
+            raise RuntimeError("these ranks are running: their progress callback cannot run something else on them")
         with self._in_use:
             group = self._started()
             self._running_thread = threading.get_ident()
@@ -110,6 +113,7 @@ class Ranks:
                 f"Use Ranks({scenario.ranks})",
             )
         check_runs_on_ranks(scenario.model)
+        check_memory(scenario)
         if programs is None:
             return build(scenario)
         verify(programs, scenario)

@@ -29,10 +29,10 @@ def main() -> None:
     try:
         _write_to(log_path(folder, rank))
         channel = connect(str(socket_path(folder)), key)
+        channel.send(Hello(rank, ranks, os.getpid()))
     except (OSError, EOFError, multiprocessing.AuthenticationError) as error:
         remove_run_folder(folder)  # the session was gone before this rank came, so nobody else will
         sys.exit(f"rank {rank} cannot reach its session: {error}")
-    channel.send(Hello(rank, ranks, os.getpid()))
     session = RankSession(channel, rank, ranks, folder)
     try:
         from dwdp_lab.execute.serve import serve

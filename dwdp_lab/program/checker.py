@@ -12,10 +12,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from dwdp_lab.program.operation import COLLECTIVES, LANES, Op, Program
+from dwdp_lab.program.accesses import Access, Accesses, accesses, state
+from dwdp_lab.program.operation import COLLECTIVES, LANES, Op, Program, lane_of
 from dwdp_lab.scenario.scenario import Scenario
 
-Fault = Literal["unsignalled wait", "stale read", "early read", "overwrite", "missing", "twice", "mismatch"]
+Fault = Literal[
+    "unsignalled wait",
+    "stale read",
+    "early read",
+    "overwrite",
+    "missing",
+    "twice",
+    "mismatch",
+    "wrong lane",
+    "wrong slot",
+    "not there",
+]
 
 
 class Hazard(NamedTuple):
@@ -45,7 +57,7 @@ class _Mark(NamedTuple):
     op: Op
     lane: int
     tick: int
-    version: tuple[int, int]
+    contents: str
 
 
 @dataclass
@@ -57,18 +69,26 @@ class _Buffer:
 _Clock = list[int]
 
 
-def check_program(program: Program) -> list[Hazard]:
+def _accesses(program: Program, view_is_merged: bool) -> list[Accesses]:
+    """What each operation touches."""
+    exchanged = {(op.step, op.layer) for op in program.ops if op.kind in ("dispatch", "gather_tokens")}
+    return [accesses(op, (op.step, op.layer) in exchanged, view_is_merged) for op in program.ops]
+
+
+def check_program(program: Program, view_is_merged: bool = False) -> list[Hazard]:
     """The hazards of one rank's program taken alone."""
     clocks: list[_Clock] = [[0] * len(LANES) for _ in LANES]
     signalled: dict[str, _Clock] = {}
     buffers: dict[str, _Buffer] = defaultdict(_Buffer)
     found: list[Hazard] = []
 
-    for index, op in enumerate(program.ops):
+    for index, (op, touched) in enumerate(zip(program.ops, _accesses(program, view_is_merged), strict=True)):
 
         def report(fault: Fault, message: str, index: int = index) -> None:
             found.append(Hazard(program.rank, index, fault, message))
 
+        if op.lane != lane_of(op.kind):
+            report("wrong lane", f"{op} is on lane {op.lane!r}; machines run it on {lane_of(op.kind)!r}")
         lane = LANES.index(op.lane)
         clock = list(clocks[lane])
         for name in op.waits:
@@ -85,37 +105,38 @@ def check_program(program: Program) -> list[Hazard]:
         def surely_before(mark: _Mark, clock: _Clock = clock) -> bool:
             return clock[mark.lane] >= mark.tick
 
-        for name, version in op.reads:
+        for name, contents in touched.reads:
             buffer = buffers[name]
             if buffer.written is None:
                 report("stale read", f"{op} reads {name!r} before anything wrote it")
-            elif buffer.written.version != version:
-                held = buffer.written.version
-                report(
-                    "stale read",
-                    f"{op} reads {name!r}, which by then is meant for layer {held[1]}, step {held[0]}",
-                )
+            elif buffer.written.contents != contents:
+                report("stale read", f"{op} reads {name!r}, which by then is meant for {buffer.written.contents}")
             elif not surely_before(buffer.written):
                 report("early read", f"{op} may read {name!r} before the {buffer.written.op} has ended")
-            buffer.reads.append(_Mark(op, lane, tick, version))
-        for name, version in op.writes:
+            buffer.reads.append(_Mark(op, lane, tick, contents))
+        for name, contents in touched.writes:
             buffer = buffers[name]
             for reader in buffer.reads:
                 if not surely_before(reader):
                     report("overwrite", f"{op} may overwrite {name!r} while the {reader.op} reads it")
             if buffer.written is not None and not surely_before(buffer.written):
                 report("overwrite", f"{op} may write {name!r} together with the {buffer.written.op}")
-            buffers[name] = _Buffer(_Mark(op, lane, tick, version))
+            buffers[name] = _Buffer(_Mark(op, lane, tick, contents))
     return found
 
 
 def check(programs: Sequence[Program], scenario: Scenario | None = None) -> list[Hazard]:
     """All hazards of a group's programs: each rank's own, collectives that do not match, and, with the scenario,
-    layers that are missing or computed twice. An empty list is the proof that none of these can happen."""
-    found = [hazard for program in programs for hazard in check_program(program)]
+    ranks or layers that are missing, layers computed twice, experts without weights, and what is not there at all. An
+    empty list is the proof that none of these can happen."""
+    merged = scenario is not None and scenario.strategy.weight_view == "merged"
+    found = [hazard for program in programs for hazard in check_program(program, merged)]
     found += _mismatched(programs)
     if scenario is not None:
+        if (ranks := [program.rank for program in programs]) != list(range(scenario.ranks)):
+            found.append(Hazard(-1, -1, "missing", f"programs of ranks {ranks} for a group of {scenario.ranks}"))
         for program in programs:
+            found += _impossible(program, scenario)
             found += _incomplete(program, scenario)
     return found
 
@@ -156,19 +177,46 @@ def _mismatched(programs: Sequence[Program]) -> list[Hazard]:
     return found
 
 
+def _impossible(program: Program, scenario: Scenario) -> list[Hazard]:
+    """Operations for layers, steps or slots that are not there, and experts without their weights."""
+    slots, layers, steps = scenario.strategy.slots, scenario.model.layers, scenario.batches.steps
+    all_resident = scenario.strategy.name == "replicated" or scenario.local_experts == scenario.model.experts
+    exchanged = {(op.step, op.layer) for op in program.ops if op.kind in ("dispatch", "gather_tokens")}
+    found = []
+    for index, op in enumerate(program.ops):
+        if not (0 <= op.layer < layers and 0 <= op.step < steps):
+            there = f"there are {layers} layers and {steps} steps, counted from 0"
+            found.append(Hazard(program.rank, index, "not there", f"{op}: {there}"))
+        slot = op.slot
+        if slot is None and op.kind in ("pull", "merge", "gather_weights"):
+            found.append(Hazard(program.rank, index, "wrong slot", f"{op} names no slot to write"))
+        elif slot is not None and not 0 <= slot < slots:
+            said = f"strategy.slots = {slots}, counted from 0"
+            found.append(Hazard(program.rank, index, "wrong slot", f"{op} uses slot {slot}; {said}"))
+        elif slot is None and op.kind == "experts" and not all_resident and (op.step, op.layer) not in exchanged:
+            kept = f"the rank keeps {scenario.local_experts} of {scenario.model.experts} experts"
+            found.append(Hazard(program.rank, index, "wrong slot", f"{op} reads no slot, but {kept}"))
+    return found
+
+
 def _incomplete(program: Program, scenario: Scenario) -> list[Hazard]:
-    """Each layer of each step in which the rank has tokens needs its operations, once."""
+    """Each layer of each step in which the rank has tokens needs its operations, and its output, once."""
     done: dict[tuple[str, int, int], int] = defaultdict(int)
-    for op in program.ops:
+    outputs: dict[Access, int] = defaultdict(int)
+    for op, touched in zip(program.ops, _accesses(program, view_is_merged=False), strict=True):
         done[op.kind, op.step, op.layer] += 1
+        for access in touched.writes:
+            outputs[access] += 1
     found = []
     for step in range(scenario.batches.steps):
         if not scenario.batches.tokens(program.rank, step):
             continue
         for layer in range(scenario.model.layers):
             moe = layer >= scenario.model.dense_layers
-            for kind in ("attention", "route", "experts") if moe else ("attention", "dense"):
-                times = done[kind, step, layer]
+            kinds = ("attention", "route", "experts") if moe else ("attention", "dense")
+            counts = {kind: done[kind, step, layer] for kind in kinds}
+            counts["output"] = outputs[state("hidden", step, layer)]
+            for kind, times in counts.items():
                 if times != 1:
                     fault: Fault = "missing" if times == 0 else "twice"
                     word = "is missing" if times == 0 else f"is there {times} times"

@@ -13,10 +13,10 @@ Fetch = Callable[[int, int, int, tuple[str, ...], str], Op]
 
 def dwdp(rank: RankView) -> Iterator[Op]:
     """Two lanes and, per slot, two events: `pulled` (read after write) and `consumed` (write after read)."""
-    yield from prefetching(rank, rank.pull, rank.busy_steps)
+    yield from prefetching(rank, rank.pull, rank.busy_steps, merge=rank.knobs.weight_view == "merged")
 
 
-def prefetching(rank: RankView, fetch: Fetch, steps: Sequence[int]) -> Iterator[Op]:
+def prefetching(rank: RankView, fetch: Fetch, steps: Sequence[int], merge: bool) -> Iterator[Op]:
     """Compute layer after layer, fetching each MoE layer's experts `distance` MoE layers ahead.
 
     A fetch waits for its slot's last reader, and, when the distance is shorter than the slots allow, for the moment
@@ -53,7 +53,7 @@ def prefetching(rank: RankView, fetch: Fetch, steps: Sequence[int]) -> Iterator[
             if distance < slots and ahead < horizon:
                 yield fetch_for(ahead, "routed")
             slot = number % slots
-            if knobs.weight_view == "merged" and knobs.name == "dwdp":
+            if merge:
                 yield rank.merge(step, layer, slot)
             yield rank.experts(step, layer, (f"pulled {slot}",), f"consumed {slot}", slot)
             if distance == slots and ahead < horizon:

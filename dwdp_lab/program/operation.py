@@ -33,6 +33,13 @@ COLLECTIVES: frozenset[Kind] = frozenset({"dispatch", "combine", "gather_tokens"
 """Kinds that start only when all ranks have reached them."""
 
 
+def lane_of(kind: Kind) -> Lane:
+    """The lane that a machine runs a kind on: collectives of one rank never overlap, and neither do its pulls."""
+    if kind in COLLECTIVES:
+        return "comm"
+    return "copy" if kind == "pull" else "compute"
+
+
 Unit = Literal["gemm", "grouped_gemm", "attention", "activations", "memory"]
 """What a piece of work keeps busy; `activations` and `memory` (copies of weights) have no FLOPs."""
 
@@ -71,16 +78,6 @@ class Collective(NamedTuple):
     sent_bytes: tuple[float, ...]
 
 
-class Access(NamedTuple):
-    """A buffer and the contents it must hold (read) or gets (written).
-
-    `version` is (step, layer); the checker compares versions, the machines ignore them.
-    """
-
-    buffer: str
-    version: tuple[int, int]
-
-
 class Op(NamedTuple):
     """One operation of one rank."""
 
@@ -90,8 +87,6 @@ class Op(NamedTuple):
     layer: int
     waits: tuple[str, ...] = ()
     signals: str | None = None
-    reads: tuple[Access, ...] = ()
-    writes: tuple[Access, ...] = ()
     work: tuple[Work, ...] = ()
     pull: Pull | None = None
     collective: Collective | None = None

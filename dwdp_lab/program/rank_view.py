@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from dwdp_lab.program.operation import Access, Kind, Op, Work
+from dwdp_lab.program.operation import Kind, Op, Work
 from dwdp_lab.program.pull_plan import pull_of
 from dwdp_lab.program.work import WorkModel
 from dwdp_lab.scenario.scenario import Scenario
@@ -18,8 +18,8 @@ Events = tuple[str, ...]
 
 @dataclass(frozen=True)
 class RankView:
-    """One rank of one scenario. Its methods make operations with their work and the buffers they touch filled in;
-    the strategy decides their order, lanes, waits and signals."""
+    """One rank of one scenario. Its methods make operations with their work and bytes filled in; the strategy decides
+    their order, waits and signals."""
 
     rank: int
     scenario: Scenario
@@ -68,64 +68,48 @@ class RankView:
         """Norm, projections and causal attention, residual added."""
         batch = self.scenario.batches.by_rank[self.rank][step]
         work = self._once("attention", step, layer % 2, lambda: self.amounts.attention(batch, layer))
-        reads = (Access("hidden", (step, layer - 1)),) if layer else ()
-        return Op("attention", "compute", step, layer, waits, None, reads, (), work)
+        return Op("attention", "compute", step, layer, waits, None, work)
 
     def dense(self, step: int, layer: int) -> Op:
         """The MLP of a dense layer."""
         work = self._once("dense", step, 0, lambda: self.amounts.dense(self.tokens(step)))
-        return Op("dense", "compute", step, layer, (), None, (), (Access("hidden", (step, layer)),), work)
+        return Op("dense", "compute", step, layer, (), None, work)
 
     def route(self, step: int, layer: int, signals: str | None = None) -> Op:
         """Router and top-k."""
         work = self._once("route", step, 0, lambda: self.amounts.route(self.tokens(step)))
-        return Op("route", "compute", step, layer, (), signals, (), (), work)
+        return Op("route", "compute", step, layer, (), signals, work)
 
     def experts(
         self, step: int, layer: int, waits: Events = (), signals: str | None = None, slot: int | None = None
     ) -> Op:
         """All experts for the rank's own tokens, reading remote weights from `slot` (None: all are resident)."""
-        version = (step, layer)
         variant = self._routing_variant(layer)
         work = self._once("experts", step, variant, lambda: self.amounts.experts(self.tokens(step), layer))
-        reads: tuple[Access, ...] = ()
-        if slot is not None:
-            reads = (Access(f"slot {slot}", version),)
-            if self.knobs.weight_view == "merged" and self.knobs.name == "dwdp":
-                reads += (Access(f"slot {slot} local part", version),)
-        writes = (Access("hidden", version),)
-        return Op("experts", "compute", step, layer, waits, signals, reads, writes, work, slot=slot)
+        return Op("experts", "compute", step, layer, waits, signals, work, slot=slot)
 
     def computed_experts(self, step: int, layer: int, waits: Events, signals: str) -> Op:
         """The experts this rank owns, for the tokens all ranks sent."""
-        version = (step, layer)
         variant = self._routing_variant(layer)
         work = self._once("computed", step, variant, lambda: self.amounts.computed_experts(self.rank, step, layer))
-        reads, writes = (Access("received", version),), (Access("computed", version),)
-        return Op("experts", "compute", step, layer, waits, signals, reads, writes, work)
+        return Op("experts", "compute", step, layer, waits, signals, work)
 
     def pull(self, step: int, layer: int, slot: int, waits: Events, signals: str) -> Op:
         """Copy the layer's remote experts into a slot, by copy engine."""
-        writes = (Access(f"slot {slot}", (step, layer)),)
-        pull = pull_of(self.scenario, self.rank)
-        return Op("pull", "copy", step, layer, waits, signals, (), writes, (), pull, None, slot)
+        return Op("pull", "copy", step, layer, waits, signals, pull=pull_of(self.scenario, self.rank), slot=slot)
 
     def merge(self, step: int, layer: int, slot: int) -> Op:
         """Copy the local experts into the slot beside the pulled ones (view `merged`)."""
         work = self._once("merge", 0, 0, self.amounts.merge)
-        writes = (Access(f"slot {slot} local part", (step, layer)),)
-        return Op("merge", "compute", step, layer, (), None, (), writes, work, slot=slot)
+        return Op("merge", "compute", step, layer, (), None, work, slot=slot)
 
     def gather_weights(self, step: int, layer: int, slot: int, waits: Events, signals: str) -> Op:
-        """All-gather the layer's experts into a slot, a collective of all ranks."""
-        writes = (Access(f"slot {slot}", (step, layer)),)
+        """All-gather the layer's experts, the rank's own too, into a slot: a collective of all ranks."""
         amount = self.amounts.gather_weights(self.rank)
-        return Op("gather_weights", "comm", step, layer, waits, signals, (), writes, (), None, amount, slot)
+        return Op("gather_weights", "comm", step, layer, waits, signals, collective=amount, slot=slot)
 
     def send(self, kind: Kind, step: int, layer: int, waits: Events, signals: str) -> Op:
         """A collective that moves tokens: to the experts (dispatch, gather_tokens) or back."""
-        version = (step, layer)
-        reads: tuple[Access, ...] = ()
         if kind == "dispatch":
             amount = self.amounts.dispatch(self.rank, step, layer)
         elif kind == "combine":
@@ -136,11 +120,7 @@ class RankView:
             amount = self.amounts.reduce_tokens(self.rank, step)
         else:
             raise ValueError(f"kind = {kind!r}: dispatch, combine, gather_tokens or reduce_tokens move tokens")
-        if kind in ("dispatch", "gather_tokens"):
-            writes = (Access("received", version),)
-        else:
-            reads, writes = (Access("computed", version),), (Access("hidden", version),)
-        return Op(kind, "comm", step, layer, waits, signals, reads, writes, (), None, amount)
+        return Op(kind, "comm", step, layer, waits, signals, collective=amount)
 
 
 StrategyFunction = Callable[[RankView], Iterator[Op]]

@@ -7,7 +7,7 @@ and write is counted apart (unit `activations`), so that a bound may leave it ou
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from dwdp_lab.program.operation import Collective, Work
@@ -25,6 +25,7 @@ class WorkModel:
     """Work of one scenario's operations. Expert rows are expected values under the router's skew."""
 
     scenario: Scenario
+    _copies: dict[tuple[int, int], float] = field(default_factory=dict, repr=False)
 
     @cached_property
     def _placement_cuts(self) -> tuple[range, ...]:
@@ -132,6 +133,11 @@ class WorkModel:
         router is exact, 1 - C(E - m, k) / C(E, k) for m experts, and otherwise takes the visits as independent (up to
         a tenth too low, when few experts get most visits).
         """
+        if (target, layer) not in self._copies:
+            self._copies[target, layer] = self._expected_copies(target, layer)
+        return self._copies[target, layer]
+
+    def _expected_copies(self, target: int, layer: int) -> float:
         model = self.scenario.model
         experts = self._placement_cuts[target]
         visits = self.visits(layer)[experts.start : experts.stop]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -41,7 +42,7 @@ def read_model(value: object) -> ModelShape:
         named = value[sources[0]]
         base = _preset(named, "model.preset") if sources == ["preset"] else _base(named, "model.config")
         return _shape(_changed(base, changes))
-    if _is_hugging_face(value):
+    if is_hugging_face(value):
         return _shape(shape_fields(value, _given_name(value)))
     return _shape(dict(value))
 
@@ -54,10 +55,11 @@ def _base(value: object, field: str) -> dict[str, Any]:
         return _preset(value, field)
     if not isinstance(value, str | Path):
         raise ScenarioError(field, value, _forms())
-    path = Path(value).expanduser()
-    if path.is_dir():
+    # os.path answers no where Path raises: a home that is not there, a name that is too long
+    path = Path(os.path.expanduser(value))
+    if os.path.isdir(path):
         path = path / "config.json"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ScenarioError(
             field,
             str(value),
@@ -82,14 +84,14 @@ def _read_preset(path: Path) -> Mapping[str, Any]:
 def _read(path: Path, field: str) -> Mapping[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ScenarioError(field, str(path), f"cannot be read as JSON: {error}") from None
     if not isinstance(config, dict):
         raise ScenarioError(field, str(path), "needs a JSON object, as in a Hugging Face config.json")
     return config
 
 
-def _is_hugging_face(fields: Mapping[str, Any]) -> bool:
+def is_hugging_face(fields: Mapping[str, Any]) -> bool:
     return "model_type" in fields or "architectures" in fields
 
 

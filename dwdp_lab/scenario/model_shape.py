@@ -114,7 +114,7 @@ class ModelShape(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = "custom"
-    layers: PositiveInt
+    layers: Annotated[int, Field(ge=1, le=1024)]
     hidden: PositiveInt
     attention: Attention
     experts: PositiveInt
@@ -125,8 +125,8 @@ class ModelShape(BaseModel):
     dense_intermediate: Annotated[int, Field(ge=0)] = 0
     vocab: PositiveInt = 32000
     normalise_top_k: bool = True
-    rms_eps: Annotated[float, Field(gt=0)] = 1e-6
-    rope_theta: Annotated[float, Field(gt=0)] = 10000.0
+    rms_eps: Annotated[float, Field(gt=0, le=1)] = 1e-6
+    rope_theta: Annotated[float, Field(gt=0, le=1e12)] = 10000.0
     dtype: Precision = "bf16"
     expert_dtype: Precision = "bf16"
     dense_dtype: Precision | None = None

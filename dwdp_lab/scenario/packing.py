@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
@@ -67,3 +69,29 @@ def deal(
         queues[rank].append(Request(number, tokens, cached))
         load[rank] += tokens - cached
     return queues
+
+
+def deal_by_load(requests: Iterable[Request], ranks: int, per_rank: int) -> list[Iterator[Request]]:
+    """The ranks' endless queues when one scheduler deals an endless stream to them, balancing their tokens.
+
+    It takes `per_rank` requests per rank at a time (as many as passes complete), longest first, and gives each to the
+    rank with the fewest tokens so far that does not have its number of them yet. This is how TensorRT-LLM, the paper's
+    baseline, deals requests to the ranks of data-parallel attention by default (its `DefaultADPRouter`).
+    """
+    stream = iter(requests)
+    waiting: list[deque[Request]] = [deque() for _ in range(ranks)]
+    load = [0] * ranks
+
+    def queue(rank: int) -> Iterator[Request]:
+        while True:
+            while not waiting[rank]:
+                window = list(itertools.islice(stream, ranks * per_rank))
+                room = [per_rank] * ranks
+                for request in sorted(window, key=lambda request: request.cached_tokens - request.tokens):
+                    lightest = min((place for place in range(ranks) if room[place]), key=load.__getitem__)
+                    waiting[lightest].append(request)
+                    load[lightest] += request.tokens - request.cached_tokens
+                    room[lightest] -= 1
+            yield waiting[rank].popleft()
+
+    return [queue(rank) for rank in range(ranks)]

@@ -6,16 +6,16 @@ import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator, model_validator
 
 from dwdp_lab.scenario.allowed import NoneWord
 from dwdp_lab.scenario.batches import Batches
-from dwdp_lab.scenario.errors import ScenarioError
+from dwdp_lab.scenario.errors import ScenarioError, nearest
 from dwdp_lab.scenario.group import Group
-from dwdp_lab.scenario.model_config import read_model
+from dwdp_lab.scenario.model_config import is_hugging_face, read_model
 from dwdp_lab.scenario.model_shape import ModelShape
 from dwdp_lab.scenario.refusal import refusal
 from dwdp_lab.scenario.strategy import Strategy, StrategyName
@@ -36,12 +36,24 @@ class Scenario(BaseModel):
     strategy: Strategy = Strategy()
     workload: Workload = CvWorkload()
     hardware: str = "h100"
-    link_gbps: Annotated[Annotated[float, Field(gt=0)] | None, NoneWord] = None
+    link_gbps: Annotated[Annotated[float, Field(ge=0.001)] | None, NoneWord] = None
 
     @field_validator("model", mode="before")
     @classmethod
     def _read_model(cls, value: Any) -> Any:
         return value if isinstance(value, ModelShape) else read_model(value)
+
+    @model_validator(mode="after")
+    def _every_expert_has_an_owner(self) -> Self:
+        experts, ranks = self.model.experts, self.group.ranks
+        least = self.group.least_local_experts(experts)
+        if not least <= self.local_experts <= experts:
+            raise ScenarioError(
+                "group.local_experts",
+                self.local_experts,
+                f"allowed are {least} to {experts} (ceil(E / N) to E for {experts} experts on {ranks} ranks)",
+            )
+        return self
 
     @field_serializer("link_gbps", when_used="json")
     def _json_has_no_infinity(self, value: float | None) -> float | str | None:
@@ -64,15 +76,6 @@ class Scenario(BaseModel):
             scenario = cls.model_validate(given)
         except ValidationError as error:
             raise refusal(error, cls, given) from None
-        least = scenario.group.least_local_experts(scenario.model.experts)
-        local = scenario.local_experts
-        if not least <= local <= scenario.model.experts:
-            raise ScenarioError(
-                "group.local_experts",
-                local,
-                f"allowed are {least} to {scenario.model.experts} "
-                f"(ceil(E / N) to E for {scenario.model.experts} experts on {scenario.group.ranks} ranks)",
-            )
         if scenario.workload.kind == "explicit":
             _ = scenario.batches  # its lists must match the group
         return scenario
@@ -103,6 +106,9 @@ class Scenario(BaseModel):
 
     def with_strategy(self, name: StrategyName) -> Self:
         """The same scenario under another strategy; the batches are shared, not made again."""
+        if name not in get_args(StrategyName):
+            names = get_args(StrategyName)
+            raise ScenarioError("strategy.name", name, f"must be one of {', '.join(names)}", nearest(name, names))
         if name == self.strategy.name:
             return self
         return self.model_copy(update={"strategy": self.strategy.model_copy(update={"name": name})})
@@ -129,7 +135,9 @@ def read_yaml(source: str | Path) -> dict[str, Any]:
         text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
         fields = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ScenarioError("scenario", str(source), f"cannot be read as YAML: {error}") from None
+        raise ScenarioError(
+            "scenario", str(source), f"cannot be read as YAML: {' '.join(str(error).split())}"
+        ) from None
     if not isinstance(fields, dict):
         raise ScenarioError(
             "scenario",
@@ -141,13 +149,18 @@ def read_yaml(source: str | Path) -> dict[str, Any]:
 
 
 def set_field(fields: dict[str, Any], path: str, value: Any) -> None:
-    """Set the dotted field `path` of nested fields; a model given by name becomes that name with changes."""
+    """Set the dotted field `path` of nested fields; a model given by name or config becomes that with changes.
+
+    Raises ScenarioError when something on the way is no mapping.
+    """
     *parents, last = path.split(".")
-    for name in parents:
+    for place, name in enumerate(parents):
         inner = fields.get(name)
-        if name == "model" and isinstance(inner, str):
-            inner = {"preset": inner}
-        fields[name] = inner = dict(inner) if isinstance(inner, Mapping) else {}
+        if name == "model" and (isinstance(inner, str) or (isinstance(inner, Mapping) and is_hugging_face(inner))):
+            inner = {"config": inner}
+        if inner is not None and not isinstance(inner, Mapping):
+            raise ScenarioError(".".join(parents[: place + 1]), inner, f"has no fields, so {path} cannot be set")
+        fields[name] = inner = dict(inner or {})
         fields = inner
     fields[last] = value
 

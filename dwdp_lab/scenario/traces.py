@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,9 @@ from dwdp_lab.scenario.shipped import shipped
 
 BLOCK_TOKENS = 512
 """Tokens of one prefix-cache block in the Mooncake trace."""
+
+LONGEST_TOKENS = 10**9
+"""More is a broken file: no model has such a context."""
 
 
 class TraceRequest(NamedTuple):
@@ -40,6 +44,8 @@ def read_trace(file: Path, skip: int = 0, requests: int | None = None) -> tuple[
     everything = _read(path, stat.st_mtime_ns, stat.st_size)
     left = len(everything) - skip
     if left < (requests or 1):
+        if not everything:
+            raise ScenarioError("workload.file", str(file), "has no requests")
         raise ScenarioError(
             "workload.skip" if left < 1 else "workload.requests",
             skip if left < 1 else requests,
@@ -50,8 +56,10 @@ def read_trace(file: Path, skip: int = 0, requests: int | None = None) -> tuple[
 
 
 def _resolve(file: Path) -> Path:
-    if file.is_file():
-        return file
+    # os.path answers no where Path raises: a home that is not there, a name that is too long
+    path = Path(os.path.expanduser(file))
+    if os.path.isfile(path):
+        return path
     known = shipped("lengths", ".json")
     if str(file) in known:
         return known[str(file)]
@@ -97,7 +105,7 @@ def _mooncake(path: Path) -> Iterator[TraceRequest]:
             try:
                 row = json.loads(line)
                 length, blocks = row["input_length"], tuple(row.get("hash_ids", ()))
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 raise _broken(path, number, line, "each line needs JSON with input_length") from None
             if not all(isinstance(block, int) for block in blocks):
                 raise _broken(path, number, blocks, "hash_ids are whole numbers")
@@ -106,8 +114,12 @@ def _mooncake(path: Path) -> Iterator[TraceRequest]:
 
 def _lengths(path: Path) -> Iterator[TraceRequest]:
     try:
-        lengths = list(json.loads(path.read_text(encoding="utf-8"))["lengths"])
-    except (json.JSONDecodeError, KeyError, TypeError):
+        lengths = json.loads(path.read_text(encoding="utf-8"))["lengths"]
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, KeyError, TypeError, RecursionError):
+        lengths = None
+    if not isinstance(lengths, list):
         raise ScenarioError("workload.file", str(path), 'needs JSON {"lengths": [...]}') from None
     for number, length in enumerate(lengths, 1):
         yield _request(path, number, length)
@@ -118,8 +130,8 @@ def _request(path: Path, number: int, length: object) -> TraceRequest:
         tokens = int(str(length))
     except ValueError:
         tokens = 0
-    if tokens < 1:
-        raise _broken(path, number, length, "lengths are whole numbers from 1 up")
+    if not 1 <= tokens <= LONGEST_TOKENS:
+        raise _broken(path, number, length, f"lengths are whole numbers from 1 to {LONGEST_TOKENS}")
     return TraceRequest(tokens)
 
 

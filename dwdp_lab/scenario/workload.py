@@ -13,12 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 from dwdp_lab.scenario.allowed import NoneWord, Says
 from dwdp_lab.scenario.batches import Batch, Batches, Chunk
 from dwdp_lab.scenario.errors import ScenarioError
-from dwdp_lab.scenario.packing import Request, deal, pack
+from dwdp_lab.scenario.packing import Request, deal, deal_by_load, pack
 from dwdp_lab.scenario.traces import read_trace
 
 # A linear ramp over many ranks has its ends at sqrt(3) standard deviations, so with a larger CV the
 # lightest rank would have less than no tokens.
 MAX_CV = 0.55
+
+
+# beyond any context window; keeps a slip of the keyboard from running for hours
+Tokens = Annotated[int, Field(ge=1, le=10**8)]
 
 
 class _Workload(BaseModel):
@@ -33,12 +37,14 @@ class ExplicitWorkload(_Workload):
     """One list of request lengths (tokens) per rank; all of a rank's requests form one pass."""
 
     kind: Literal["explicit"] = "explicit"
-    lengths: Annotated[list[list[PositiveInt]], Field(min_length=1)]
+    lengths: Annotated[list[list[Tokens]], Field(min_length=1)]
     prefix_hit: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def batches(self, ranks: int) -> Batches:
         if len(self.lengths) != ranks:
             raise ScenarioError("workload.lengths", self.lengths, f"needs one list of lengths per rank, so {ranks}")
+        if not any(self.lengths):
+            raise ScenarioError("workload.lengths", self.lengths, "needs a length for at least one rank")
         numbers = itertools.count()
         return Batches(
             tuple(
@@ -52,24 +58,25 @@ class IslWorkload(_Workload):
     """Requests of about `isl_tokens`, packed whole into passes of at most `mnt_tokens`.
 
     Lengths are uniform in [isl_ratio * ISL, ISL] (the paper's ISL ratio), or normal with mean ISL and
-    standard deviation `isl_std_tokens` when that is given.
+    standard deviation `isl_std_tokens` when that is given. Requests go to the ranks in turn, or as a scheduler of
+    data-parallel attention deals them (`least_loaded`, see packing.deal_by_load).
     """
 
     kind: Literal["isl"] = "isl"
-    isl_tokens: PositiveInt = 8192
+    isl_tokens: Tokens = 8192
     isl_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
     isl_std_tokens: Annotated[float, Field(ge=0, allow_inf_nan=False), Says("a finite number from 0 up")] = 0.0
-    mnt_tokens: PositiveInt = 32768
+    mnt_tokens: Tokens = 32768
     steps: Annotated[int, Field(ge=1, le=1024)] = 1
     prefix_hit: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    assign: Literal["round_robin", "least_loaded"] = "round_robin"
 
     def batches(self, ranks: int) -> Batches:
-        return Batches(
-            tuple(
-                tuple(itertools.islice(pack(self._requests(rank, ranks), self.mnt_tokens), self.steps))
-                for rank in range(ranks)
-            )
-        )
+        queues = [self._requests(rank, ranks) for rank in range(ranks)]
+        if self.assign == "least_loaded":
+            in_turn = itertools.chain.from_iterable(zip(*queues, strict=True))
+            queues = deal_by_load(in_turn, ranks, max(1, self.mnt_tokens // self.isl_tokens))
+        return Batches(tuple(tuple(itertools.islice(pack(queue, self.mnt_tokens), self.steps)) for queue in queues))
 
     def _requests(self, rank: int, ranks: int) -> Iterator[Request]:
         """One rank's endless queue; the group's requests are numbered as if dealt to the ranks in turn."""
@@ -87,9 +94,9 @@ class CvWorkload(_Workload):
     """Passes whose tokens per rank have this mean and CV but for rounding, in requests of `isl_tokens`."""
 
     kind: Literal["cv"] = "cv"
-    tokens_per_rank: PositiveInt = 1024
+    tokens_per_rank: Tokens = 1024
     cv: Annotated[float, Field(ge=0, le=MAX_CV)] = 0.2
-    isl_tokens: PositiveInt = 256
+    isl_tokens: Tokens = 256
     steps: Annotated[int, Field(ge=1, le=1024)] = 1
     prefix_hit: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
@@ -125,12 +132,12 @@ class TraceWorkload(_Workload):
     requests: Annotated[PositiveInt | None, NoneWord] = None
     skip: NonNegativeInt = 0
     divide_by: PositiveInt = 1
-    mnt_tokens: PositiveInt = 8192
+    mnt_tokens: Tokens = 8192
     assign: Literal["round_robin", "least_loaded"] = "round_robin"
     prefix_cache: bool = True
 
     def batches(self, ranks: int) -> Batches:
-        requests = read_trace(Path(self.file).expanduser(), self.skip, self.requests)
+        requests = read_trace(Path(self.file), self.skip, self.requests)
         queues = deal(requests, ranks, self.assign, self.divide_by, self.prefix_cache)
         packed = [list(pack(queue, self.mnt_tokens)) for queue in queues]
         steps = max(len(p) for p in packed)

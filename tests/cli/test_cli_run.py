@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,8 @@ def test_trace_and_svg_are_written(capsys: pytest.CaptureFixture[str], tmp_path:
         (["--set", "hardware=h10"], ["hardware", "'h10'", "h100"]),
         (["--scenario", "missing.yaml"], ["scenario", "missing.yaml"]),
         (["--json", "no/such/folder/x.json"], ["--json", "no/such/folder/x.json", "folder"]),
+        (["--trace", "."], ["--trace", "'.'", "is a folder"]),
+        (["--scenario", "."], ["scenario", "'.'", "YAML"]),
         (["--verify"], ["--verify", "--machine cpu"]),
         (["--model", "gpt-oss-120b", "--set", "hardware=laptop", "--set", "workload.cv=0.9"], ["workload.cv", "0.9"]),
     ],
@@ -100,6 +104,29 @@ def test_bad_input_is_refused_in_one_line(
     assert captured.err.count("\n") == 1
     for word in words:
         assert word in captured.err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--model", "deepseek-r1"], ["--set", "workload={kind: trace, file: nowhere.csv}"]],
+    ids=["model", "trace"],
+)
+def test_what_ranks_cannot_run_is_refused_before_they_start(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("dwdp_lab.execute.ranks.Ranks.start", lambda _: pytest.fail("ranks were started"))
+    assert main(["run", "--machine", "cpu", *options]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_reader_that_has_enough_gets_no_traceback() -> None:
+    command = [sys.executable, "-m", "dwdp_lab.cli.main", "run", "--json", "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
 
 
 @pytest.mark.ranks

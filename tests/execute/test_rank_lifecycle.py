@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -87,3 +88,50 @@ def test_weights_are_kept_between_runs(two_ranks: Ranks) -> None:
     for _ in range(3):
         two_ranks.run(work)
     assert [len(os.listdir(f"/proc/{pid}/fd")) for pid in two_ranks.pids] == opened
+
+
+def test_a_forked_child_leaves_the_ranks_and_their_folder_alone(two_ranks: Ranks) -> None:
+    group = two_ranks.start()._group
+    assert group is not None
+    code = os.EX_OK
+    if (child := os.fork()) == 0:
+        try:
+            two_ranks.stop()  # what this object's finalizer does when the child exits
+            code = os.EX_OK if not two_ranks.alive else os.EX_SOFTWARE
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    assert group.folder.exists()
+    work = scenario(2, [[3], [5]])
+    assert len(two_ranks.run(work.with_strategy("dep")).output_sha256) == 2
+
+
+def test_ranks_end_with_a_killed_caller_also_when_a_child_of_it_lives() -> None:
+    code = """if True:
+        import os, time
+        from dwdp_lab.execute.ranks import Ranks
+        ranks = Ranks(2).start()
+        child = os.fork()
+        if child:
+            print(child, *ranks.pids, flush=True)
+        time.sleep(60)
+    """
+    caller = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert caller.stdout is not None
+    child, *pids = map(int, caller.stdout.readline().split())
+    caller.kill()
+    caller.wait()
+    caller.stdout.close()
+    deadline = time.monotonic() + 10
+    while any(map(psutil.pid_exists, pids)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert psutil.pid_exists(child)
+    assert not any(map(psutil.pid_exists, pids))
+    os.kill(child, 9)
+
+
+def test_a_progress_callback_cannot_run_on_the_same_ranks(two_ranks: Ranks) -> None:
+    work = scenario(2, [[3], [5]])
+    with pytest.raises(RuntimeError, match="progress callback"):
+        two_ranks.run(work, progress=lambda *_: two_ranks.run(work) and None)
+    assert len(two_ranks.run(work).output_sha256) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ from rank_scenarios import MODEL, ODD_MODEL, assert_equals_oracle, scenario, sev
 
 from dwdp_lab.execute.ranks import Ranks
 from dwdp_lab.execute.run_cpu import run_cpu
+from dwdp_lab.program.build import build
+from dwdp_lab.program.operation import Op
+from dwdp_lab.program.rank_view import RankView
 from dwdp_lab.scenario.scenario import Scenario
 
 pytestmark = pytest.mark.ranks
@@ -142,3 +146,24 @@ def test_the_hash_is_over_the_outputs(two_ranks: Ranks) -> None:
     for digest, steps in zip(result.output_sha256, result.outputs, strict=True):
         raw = b"".join(step.view(torch.uint8).numpy().tobytes() for step in steps)
         assert digest == hashlib.sha256(raw).hexdigest()
+
+
+def test_a_strategy_of_ones_own_that_interleaves_steps(two_ranks: Ranks) -> None:
+    """The first step alone, which warms up, must not wait for what only other steps signal."""
+
+    def interleaved(rank: RankView) -> Iterator[Op]:
+        ends: tuple[str, ...] = ()
+        for layer in rank.layers:
+            for step in rank.busy_steps:
+                yield rank.attention(step, layer)
+                if layer not in rank.moe_layers:
+                    yield rank.dense(step, layer)
+                    continue
+                yield rank.route(step, layer)
+                yield rank.pull(step, layer, 0, ends, "pulled")
+                yield rank.experts(step, layer, ("pulled",), "consumed", 0)
+                ends = ("consumed",)
+
+    work = several_steps(2)
+    result = two_ranks.run(work, programs=build(work, interleaved))
+    assert result.output_sha256 == hashes(two_ranks, work.with_strategy("replicated"))

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 
 from dwdp_lab.program.build import build
 from dwdp_lab.program.checker import Hazard, ProgramError, check, verify
+from dwdp_lab.program.dep import dep
 from dwdp_lab.program.dwdp import dwdp
 from dwdp_lab.program.operation import Op, Program
-from dwdp_lab.program.rank_view import RankView
+from dwdp_lab.program.rank_view import RankView, StrategyFunction
 from dwdp_lab.scenario.scenario import Scenario
 
 
@@ -152,3 +153,107 @@ def test_dwdp_has_no_collective_and_dep_has_two_a_layer() -> None:
     dep = build(scenario.with_strategy("dep"))
     layers = scenario.model.moe_layers
     assert [sum(op.collective is not None for op in p.ops) for p in dep] == [2 * layers] * 3
+
+
+def _unordered(rank: RankView) -> Iterator[Op]:
+    for step in rank.busy_steps:
+        for layer in rank.layers:
+            yield rank.route(step, layer)
+            yield rank.attention(step, layer)
+            yield rank.experts(step, layer)
+
+
+def _tokens_leave_before_they_are_routed(rank: RankView) -> Iterator[Op]:
+    return (op._replace(waits=()) if op.kind in ("dispatch", "gather_tokens") else op for op in dep(rank))
+
+
+def _last_results_stay_away(rank: RankView) -> Iterator[Op]:
+    last = rank.layers[-1]
+    return (op for op in dep(rank) if op.kind not in ("combine", "reduce_tokens") or op.layer != last)
+
+
+def _two_copy_lanes(rank: RankView) -> Iterator[Op]:
+    return (op._replace(lane="comm") if op.kind == "pull" and op.slot else op for op in dwdp(rank))
+
+
+def _a_slot_counted_from_the_end(rank: RankView) -> Iterator[Op]:
+    """Slot -1 is slot 1 to Python, and another buffer to who compares names."""
+    for layer in rank.layers:
+        yield rank.attention(0, layer)
+        yield rank.route(0, layer)
+        yield rank.pull(0, layer, -1, (), "pulled")
+        yield rank.experts(0, layer, ("pulled",), None, -1)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "fault", "words"),
+    [
+        (_unordered, "stale read", "route of layer 0, step 0 reads 'attended"),
+        (_tokens_leave_before_they_are_routed, "early read", "before the route of layer 0"),
+        (_last_results_stay_away, "missing", "output of layer 2, step 1 is missing"),
+        (_two_copy_lanes, "wrong lane", "pull of layer 1, step 0 is on lane 'comm'"),
+        (_a_slot_counted_from_the_end, "wrong slot", "uses slot -1"),
+    ],
+)
+def test_what_would_go_wrong_on_a_machine_is_found(strategy: StrategyFunction, fault: str, words: str) -> None:
+    scenario = _scenario()
+    found = [hazard for hazard in check(build(scenario, strategy), scenario) if hazard.fault == fault]
+    assert any(words in hazard.message for hazard in found), found
+
+
+def test_steps_may_be_interleaved() -> None:
+    def both(rank: RankView) -> Iterator[Op]:
+        for layer in rank.layers:
+            for step in rank.busy_steps:
+                yield rank.attention(step, layer)
+                yield rank.route(step, layer)
+                yield rank.experts(step, layer)
+
+    scenario = _scenario(**{"strategy.name": "replicated"})
+    assert check(build(scenario, both), scenario) == []
+
+
+def test_programs_of_some_ranks_only_are_refused() -> None:
+    scenario = _scenario()
+    first, second = build(scenario)
+    assert check([first, second], scenario) == []
+    for programs in ([first], [second, first], [first, first]):
+        assert "missing" in {hazard.fault for hazard in check(programs, scenario)}
+
+
+@pytest.mark.parametrize("name", ["dwdp", "dep", "replicated", "weight_gather"])
+def test_local_experts_are_merged_whatever_the_scenario_calls_the_strategy(name: str) -> None:
+    """A strategy function of one's own runs under any name; without `merge` a merged slot lacks the local experts."""
+    scenario = _scenario(**{"strategy.name": name, "strategy.weight_view": "merged"})
+    programs = build(scenario, dwdp)
+    assert check(programs, scenario) == []
+    assert any(op.kind == "merge" for op in programs[0].ops)
+
+    def forgetful(rank: RankView) -> Iterator[Op]:
+        return (op for op in dwdp(rank) if op.kind != "merge")
+
+    assert any("local part" in hazard.message for hazard in check(build(scenario, forgetful), scenario))
+
+
+def test_experts_need_their_weights() -> None:
+    """An operation cannot keep silent about what it reads: the checker knows what each kind touches."""
+    without_slot = _planted(lambda op, _: op._replace(slot=None) if op.kind == "experts" else op)
+    assert any(h.fault == "wrong slot" and "reads no slot" in h.message for h in without_slot)
+    same_slot = _planted(lambda op, _: op._replace(slot=0) if op.kind == "pull" else op)
+    assert any(h.fault == "stale read" for h in same_slot)
+    elsewhere = _planted(lambda op, _: op._replace(layer=7) if op.kind == "pull" and op.layer == 2 else op)
+    assert {h.fault for h in elsewhere} >= {"not there", "stale read"}
+
+
+def test_weights_may_stay_in_their_slots_across_steps() -> None:
+    def once(rank: RankView) -> Iterator[Op]:
+        for layer in rank.layers:
+            yield rank.pull(0, layer, layer, (), f"pulled {layer}")
+        for step in rank.busy_steps:
+            for layer in rank.layers:
+                yield rank.attention(step, layer)
+                yield rank.route(step, layer)
+                yield rank.experts(step, layer, (f"pulled {layer}",), None, layer)
+
+    scenario = _scenario(**{"strategy.slots": 3})
+    assert check(build(scenario, once), scenario) == []

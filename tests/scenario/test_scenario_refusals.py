@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import pickle
 from pathlib import Path
@@ -12,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenarios import scenario_fields
 
-from dwdp_lab.scenario import Scenario, ScenarioError
+from dwdp_lab.scenario import Group, Scenario, ScenarioError, read_model
 from dwdp_lab.scenario.errors import MISSING
+from dwdp_lab.scenario.scenario import set_field
+from dwdp_lab.scenario.shipped import shipped
 
 
 def refused(fields: dict[str, Any]) -> ScenarioError:
@@ -76,14 +79,14 @@ def refused(fields: dict[str, Any]) -> ScenarioError:
             {"workload": {"kind": "explicit", "lengths": [[1, 0], [1]]}},
             "workload.lengths.0.1",
             0,
-            "from 1 up",
+            "from 1 to",
         ),
         ({"workload": {"kind": "explicit", "lengths": [3, 4]}}, "workload.lengths.0", 3, "a list"),
         ({"workload": {"kind": "explicit", "lengths": [[1]]}}, "workload.lengths", [[1]], "per rank, so 2"),
-        ({"link_gbps": 0}, "link_gbps", 0, "a number above 0, or none"),
-        ({"link_gbps": "fast"}, "link_gbps", "fast", "a number above 0, or none"),
+        ({"link_gbps": 0}, "link_gbps", 0, "a number from 0.001 up, or none"),
+        ({"link_gbps": "fast"}, "link_gbps", "fast", "a number from 0.001 up, or none"),
         ({"model": {"preset": "tiny", "top_k": 30}}, "model.top_k", 30, "at most experts (8)"),
-        ({"model": {"preset": "tiny", "layers": 0}}, "model.layers", 0, "a whole number from 1 up"),
+        ({"model": {"preset": "tiny", "layers": 0}}, "model.layers", 0, "a whole number from 1 to 1024"),
         ({"model": {"preset": "tiny", "dtype": "int3"}}, "model.dtype", "int3", "one of fp32, bf16"),
         ({"model": {"preset": "tiny", "dense_layers": 4}}, "model.dense_layers", 4, "less than layers (4)"),
         ({"model": {"preset": "tiny", "dense_layers": 1}}, "model.dense_intermediate", 0, "from 1 up"),
@@ -213,3 +216,38 @@ def test_errors_cross_processes() -> None:
 
 def test_long_values_do_not_fill_the_screen() -> None:
     assert len(str(refused({"group": {"ranks": "9" * 5000}}))) < 300
+
+
+def test_a_field_below_something_that_has_no_fields_is_refused() -> None:
+    """Not dropped: `strategy: dep` in a file would otherwise run the default strategy."""
+    fields: dict[str, Any] = {"strategy": "dep"}
+    with pytest.raises(ScenarioError, match=r"^strategy = 'dep': .*strategy\.slots") as caught:
+        set_field(fields, "strategy.slots", 3)
+    assert caught.value.field == "strategy"
+
+
+def test_fields_of_a_model_given_by_file_or_config_can_be_changed(tmp_path: Path) -> None:
+    config = json.loads(shipped("models", ".json")["olmoe-1b-7b"].read_text())
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config))
+    for model in ("olmoe-1b-7b", str(file), config):
+        fields: dict[str, Any] = {"model": model}
+        set_field(fields, "model.layers", 2)
+        assert Scenario.create(fields).model.layers == 2
+
+
+def test_an_unknown_strategy_is_refused_wherever_it_is_named() -> None:
+    with pytest.raises(ScenarioError, match=r"strategy\.name = 'dwpd': .*Did you mean 'dwdp'"):
+        Scenario.create().with_strategy("dwpd")  # type: ignore[arg-type]
+
+
+def test_experts_without_an_owner_are_refused_however_the_scenario_is_made() -> None:
+    with pytest.raises(ValueError, match=r"group\.local_experts = 3: allowed are 4 to 8"):
+        Scenario(model=read_model("tiny"), group=Group(ranks=2, local_experts=3))
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "~nobody-of-this-name/config.json"])
+def test_names_no_file_can_have_are_refused(name: str) -> None:
+    assert refused({"model": name}).field == "model"
+    with pytest.raises(ScenarioError, match=r"^workload\.file"):
+        _ = Scenario.create(workload={"kind": "trace", "file": name}).batches

@@ -83,7 +83,7 @@ def test_replace_changes_dotted_fields_and_checks_again() -> None:
 def test_a_field_of_a_model_given_by_name_becomes_a_change() -> None:
     fields: dict[str, Any] = {"model": "tiny"}
     set_field(fields, "model.attention.heads", 8)
-    assert fields == {"model": {"preset": "tiny", "attention": {"heads": 8}}}
+    assert fields == {"model": {"config": "tiny", "attention": {"heads": 8}}}
     assert Scenario.create(fields).model.attention.heads == 8
 
 

@@ -81,6 +81,13 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
         ("l.json", '{"lengths": 3}', "lengths"),
         ("l.json", '{"lengths": [3, 0]}', r"l\.json:2: 0"),
         ("l.json", '{"lengths": [2.5]}', r"l\.json:1: 2\.5"),
+        ("l.json", '{"lengths": "123"}', "lengths"),
+        ("l.json", '{"lengths": {"5": 1}}', "lengths"),
+        ("l.json", '{"lengths": [1' + "0" * 5000 + "]}", "lengths"),
+        ("l.json", '{"lengths": [1' + "0" * 400 + "]}", "from 1 to 1000000000"),
+        ("l.json", "[" * 100_000, "lengths"),
+        ("m.jsonl", "[" * 100_000, r"m\.jsonl:1"),
+        ("a.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\n", "has no requests"),
         ("l.txt", "3", r"\.csv, \.jsonl, \.json"),
     ],
 )
