@@ -36,7 +36,7 @@ class Scenario(BaseModel):
     strategy: Strategy = Strategy()
     workload: Workload = CvWorkload()
     hardware: str = "h100"
-    link_gbps: Annotated[Annotated[float, Field(ge=0.001)] | None, NoneWord] = None
+    link_gbps: Annotated[Annotated[float, Field(ge=1e-6)] | None, NoneWord] = None
 
     @field_validator("model", mode="before")
     @classmethod
