@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dwdp_lab.execute.run_cpu import run_cpu
     from dwdp_lab.execute.run_result import RunResult
     from dwdp_lab.program.build import build
-    from dwdp_lab.program.checker import check
+    from dwdp_lab.program.checker import ProgramError, check
     from dwdp_lab.program.operation import Op, Program
     from dwdp_lab.program.placement import placement
     from dwdp_lab.program.pull_plan import pull_plan
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dwdp_lab.scenario import Group, ModelShape, Scenario, ScenarioError, Strategy, read_model
     from dwdp_lab.simulate.hardware import load_hardware
     from dwdp_lab.simulate.run import run_sim
+    from dwdp_lab.teach.lesson import lesson
     from dwdp_lab.timeline.chrome_trace import write_chrome_trace
     from dwdp_lab.timeline.compare import compare
     from dwdp_lab.timeline.metrics import Metrics, metrics
@@ -40,6 +41,7 @@ _MODULE_OF = {
     "ModelShape": "scenario",
     "Op": "program.operation",
     "Program": "program.operation",
+    "ProgramError": "program.checker",
     "RankFailed": "execute.failures",
     "RankView": "program.rank_view",
     "Ranks": "execute.ranks",
@@ -53,6 +55,7 @@ _MODULE_OF = {
     "build": "program.build",
     "check": "program.checker",
     "compare": "timeline.compare",
+    "lesson": "teach.lesson",
     "load_hardware": "simulate.hardware",
     "metrics": "timeline.metrics",
     "placement": "program.placement",
@@ -73,6 +76,7 @@ __all__ = [
     "ModelShape",
     "Op",
     "Program",
+    "ProgramError",
     "RankFailed",
     "RankView",
     "Ranks",
@@ -86,6 +90,7 @@ __all__ = [
     "build",
     "check",
     "compare",
+    "lesson",
     "load_hardware",
     "metrics",
     "placement",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from dwdp_lab import __version__
-from dwdp_lab.cli import run
+from dwdp_lab.cli import progress, run
 from dwdp_lab.scenario.errors import ScenarioError
 
-COMMANDS = (run,)
+COMMANDS = (run, progress)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ScenarioError as error:
         print(f"dwdp-lab {options.command}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # who read our output (such as `head`) wants no more
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - Python would complain again when it flushes at the end
+        return 1
     except KeyboardInterrupt:
         print(f"dwdp-lab {options.command}: interrupted; nothing is left running", file=sys.stderr)
         return 130

@@ -1,0 +1,149 @@
+"""An exercise: what is asked, what your code does, whether it is right, and help on the way."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from dwdp_lab.scenario.errors import ScenarioError
+from dwdp_lab.teach.attempt import attempt, call_text
+from dwdp_lab.teach.failure import ExerciseFailed
+from dwdp_lab.teach.progress import Keep, keep_nothing
+from dwdp_lab.teach.shown import Shown, Text
+
+
+class Property(NamedTuple):
+    """Something every right answer has. `violation` gives the smallest counter-example in words, or None."""
+
+    name: str
+    violation: Callable[[Any], str | None]
+
+
+class Target(NamedTuple):
+    """A figure by which a good answer differs from a right one: it should be at most `limit()`."""
+
+    name: str
+    figure: Callable[[Any], float]
+    limit: Callable[[], float]
+    unit: str
+
+
+class Passed(NamedTuple):
+    """What `check` returns: the answer is right; `targets` says how good."""
+
+    title: str
+    targets: tuple[tuple[Target, float, float], ...]  # (target, figure, limit)
+
+    @property
+    def reached(self) -> tuple[str, ...]:
+        return tuple(target.name for target, figure, limit in self.targets if figure <= limit)
+
+    def __repr__(self) -> str:
+        lines = [f"{self.title}: right"]
+        for target, figure, limit in self.targets:
+            state = "reached" if figure <= limit else "not reached yet"
+            unit = f" {target.unit}" if target.unit else ""
+            lines.append(f"  {target.name}: {figure:.2f}{unit}, the target is at most {limit:.2f}{unit}: {state}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise of a lesson.
+
+    `spec` (Markdown) says what is asked, `stub` is what the learner starts from, `name` what they write (a function
+    or a value), `example` makes the arguments of a first call (None when the answer is no function).
+    """
+
+    key: str
+    number: str
+    title: str
+    difficulty: Literal[1, 2, 3]
+    minutes: int
+    name: str
+    spec: str
+    stub: str
+    hints: tuple[str, str, str]
+    reference: Callable[..., Any] | str  # a function, or the text of the solution
+    view: Callable[[Any], Shown]
+    properties: tuple[Property, ...]
+    targets: tuple[Target, ...] = ()
+    example: Callable[[], tuple[Any, ...]] | None = None
+    keep: Keep = keep_nothing
+
+    def show(self, answer: Any) -> Shown:
+        """What the answer does, right or wrong. Never raises for what the answer does."""
+        if self._unwritten(answer):
+            return Shown(f"There is nothing in {self.name} yet, so there is nothing to show.")
+        return self.view(answer)
+
+    def check(self, answer: Any) -> Passed:
+        """Raise ExerciseFailed with the first property that does not hold; else say which targets are reached."""
+        try:
+            self._check(answer)
+        except ExerciseFailed:
+            self.keep("tried", self.key, None)
+            raise
+        figures = [(target, target.figure(answer), target.limit()) for target in self.targets]
+        passed = Passed(f"Exercise {self.number}", tuple(figures))
+        self.keep("passed", self.key, passed.reached)
+        return passed
+
+    def _check(self, answer: Any) -> None:
+        if unwritten := self._unwritten(answer):
+            self._fail("something is written", unwritten)
+        if self.example is not None:
+            if not callable(answer):
+                self._fail("it is a function", f"{self.name} is {answer!r}; give the function itself, not a result.")
+            arguments = self.example()
+            first = attempt(answer, arguments)
+            if first.error:
+                self._fail("it runs", f"{call_text(self.name, arguments)} {first.error}")
+        for each in self.properties:
+            if example := each.violation(answer):
+                self._fail(each.name, example)
+
+    def _unwritten(self, answer: Any) -> str | None:
+        if answer is ...:
+            return f"{self.name} is still `...`: put your answer in its place."
+        if self.example is None or not callable(answer):
+            return None
+        arguments = self.example()
+        first = attempt(answer, arguments)
+        if not first.error and (first.value is None or first.value is ...):
+            return f"{call_text(self.name, arguments)} gives {first.value!r}: the function returns nothing yet."
+        return None
+
+    def _fail(self, violated: str, example: str) -> None:
+        raise ExerciseFailed(f"Exercise {self.number}", violated, example)
+
+    def hint(self, number: int = 1) -> Text:
+        """The first, second or third hint, each saying more."""
+        if number not in (1, 2, 3):
+            raise ScenarioError("hint", number, "there are hints 1, 2 and 3", "after those, .solution()")
+        self.keep("hint", self.key, number)
+        return Text(self.hints[number - 1])
+
+    def solution(self) -> Text:
+        """One right answer, as code. Yours may differ."""
+        self.keep("solution", self.key, None)
+        return Text(self.solution_code)
+
+    @property
+    def solution_code(self) -> str:
+        return self.reference if isinstance(self.reference, str) else inspect.getsource(self.reference).rstrip()
+
+    @property
+    def markdown(self) -> str:
+        """The exercise as a notebook's cell has it."""
+        stars = "●" * self.difficulty + "○" * (3 - self.difficulty)
+        heading = f"### Exercise {self.number}: {self.title}\n*{stars} · about {self.minutes} minutes*"
+        return f"{heading}\n\n{self.spec}"
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown
+
+    def __repr__(self) -> str:
+        return f"Exercise {self.number}: {self.title}"
