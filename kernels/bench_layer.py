@@ -1,0 +1,161 @@
+"""A whole MoE layer measured: ours, transformers' grouped_mm experts, and a loop over experts; and its small parts."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import torch
+from dwdp_kernels.bench_grouped import LARGEST_ERROR, figures
+from dwdp_kernels.bench_problems import LayerShape, random_rows, random_weights, skewed_routing
+from dwdp_kernels.bench_timing import Ceilings, Run, relative_error, time_runs
+from dwdp_kernels.expert_mlp import LayerConfig, choose_layer_config, combine, expert_mlp
+from dwdp_kernels.expert_table import expert_table
+from dwdp_kernels.grouped_gemm import Rows
+from dwdp_kernels.grouped_mlp import grouped_mlp, weighted_sum
+from dwdp_kernels.routing import route_visits
+from torch import Tensor
+
+CHECKED_TOKENS = 512
+X_SETS = 4
+
+
+class Layer(NamedTuple):
+    """Inputs of one shape. w13 is [E, 2I, H], w2 [E, H, I]."""
+
+    x: list[Tensor]
+    ids: Tensor
+    weights: Tensor
+    w13: Tensor
+    w2: Tensor
+
+
+def draw_layer(shape: LayerShape, dtype: torch.dtype, skew: float, seed: int, device: torch.device) -> Layer:
+    """Random inputs. The weights alone are far larger than L2."""
+    random = torch.Generator(device).manual_seed(seed)
+    ids, weights = skewed_routing(shape, skew, torch.Generator().manual_seed(seed))
+    return Layer(
+        [random_rows(shape.tokens, shape.hidden, dtype, random) for _ in range(X_SETS)],
+        ids.to(device),
+        weights.to(device, dtype),
+        random_weights(shape.experts, 2 * shape.inner, shape.hidden, dtype, random),
+        random_weights(shape.experts, shape.hidden, shape.inner, dtype, random),
+    )
+
+
+def bench_layer(shape: LayerShape, layer: Layer, ceilings: Ceilings, repeats: int) -> dict[str, Any]:
+    """Figures of one layer. Raises ArithmeticError when a result is wrong: a wrong kernel has no speed."""
+    x, ids, weights, w13, w2 = layer
+    tables = expert_table(w13), expert_table(w2)
+    config = layer_config(layer)
+    error = checked_error(expert_mlp(x[0], ids, weights, *tables, config), layer)
+    # the second half in a buffer of its own, as pulled weights are
+    half = shape.experts // 2
+    split = tuple(expert_table([*w[:half], *w[half:].clone()]) for w in (w13, w2))
+    runs: dict[str, Run] = {
+        "ours": lambda i: expert_mlp(x[i], ids, weights, *tables, config),
+        "ours_two_buffers": lambda i: expert_mlp(x[i], ids, weights, split[0], split[1], config),
+        "eager_loop": lambda i: grouped_mlp(x[i], ids, weights, w13.unbind(0), w2.unbind(0)),
+    }
+    theirs = transformers_experts(w13, w2, ids.shape[1])
+    if theirs is not None:
+        relative = relative_error(theirs(x[0], ids, weights), expert_mlp(x[0], ids, weights, *tables, config))
+        if not relative <= 2 * LARGEST_ERROR:
+            raise ArithmeticError(f"transformers' result and ours differ by {relative:.2e} (relative)")
+        runs["transformers"] = lambda i: theirs(x[i], ids, weights)
+    times = time_runs(runs, repeats, len(x))
+    limit = ceilings.limit_us(shape.flops, shape.moved_bytes(x[0].element_size()))
+    ours = times["ours"].median_us
+    return {
+        **shape._asdict(),
+        "limit_us": limit,
+        **{name: figures(timing, shape.flops, limit) for name, timing in times.items()},
+        "time_over_ours": {name: timing.median_us / ours for name, timing in times.items() if name != "ours"},
+        "relative_error": error,
+        "transformers_version": importlib.import_module("transformers").__version__ if theirs is not None else None,
+        "config": {"up": asdict(config.up), "down": asdict(config.down)},
+        "parts": bench_parts(shape, layer, ceilings, repeats),
+    }
+
+
+def bench_parts(shape: LayerShape, layer: Layer, ceilings: Ceilings, repeats: int) -> dict[str, Any]:
+    """The layer's memory-bound parts: the sort of its visits and the weighted sum, beside torch's own operations."""
+    ids, weights = layer.ids, layer.weights
+    routes = route_visits(ids, shape.experts)
+    rows = layer.x[0].repeat_interleave(shape.top_k, 0)
+    spread = routes.row_of_visit.view(-1).long()
+    every = torch.arange(shape.experts + 1, device=ids.device)
+
+    def sort_with_torch(_: int) -> tuple[Tensor, ...]:
+        by_expert, order = ids.view(-1).sort(stable=True)
+        return order // shape.top_k, order.argsort(), torch.searchsorted(by_expert, every)
+
+    runs: dict[str, Run] = {
+        "route": lambda _: route_visits(ids, shape.experts),
+        "route_torch": sort_with_torch,
+        "combine": lambda _: combine(rows, routes.row_of_visit, weights),
+        "combine_torch": lambda _: weighted_sum(rows[spread].view(shape.tokens, shape.top_k, -1), weights),
+    }
+    times = time_runs(runs, repeats)
+    sort_bytes = ids.numel() * (ids.element_size() + 8)
+    sum_bytes = (rows.numel() + layer.x[0].numel()) * rows.element_size()
+    moved = {"route": sort_bytes, "combine": sum_bytes}
+    return {
+        name: {
+            **timing._asdict(),
+            "limit_us": (limit := ceilings.limit_us(0.0, moved[name.split("_")[0]])),
+            "fraction_of_limit": limit / timing.median_us,
+        }
+        for name, timing in times.items()
+    }
+
+
+def layer_config(layer: Layer) -> LayerConfig:
+    """The configurations that a layer's shapes get."""
+    routes = route_visits(layer.ids, len(layer.w13))
+    gathered = Rows(layer.x[0], routes.offsets, routes.token_of_row)
+    return choose_layer_config(gathered, expert_table(layer.w13), expert_table(layer.w2))
+
+
+def checked_error(result: Tensor, layer: Layer) -> float:
+    """The relative error of some tokens against float64. Raises ArithmeticError when it is out of bounds."""
+    some = slice(0, min(CHECKED_TOKENS, len(layer.ids)))
+    exact = torch.zeros_like(layer.x[0][some], dtype=torch.float64)
+    for expert in sorted(set(layer.ids[some].flatten().tolist())):
+        tokens, places = torch.where(layer.ids[some] == expert)
+        gate, up = (layer.x[0][some][tokens].double() @ layer.w13[expert].double().T).chunk(2, dim=-1)
+        rows = (torch.nn.functional.silu(gate) * up) @ layer.w2[expert].double().T
+        exact.index_add_(0, tokens, rows * layer.weights[some][tokens, places, None].double())
+    error = relative_error(result[some], exact)
+    if not error <= LARGEST_ERROR:
+        raise ArithmeticError(f"the expert layer is off by {error:.2e} (relative); at most {LARGEST_ERROR} is right")
+    return error
+
+
+def transformers_experts(w13: Tensor, w2: Tensor, top_k: int) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+    """transformers' own Qwen3-MoE experts on these weights by its grouped_mm path; None where it is not installed."""
+    if importlib.util.find_spec("transformers") is None:
+        return None
+    configuration = importlib.import_module("transformers.models.qwen3_moe.configuration_qwen3_moe")
+    modeling = importlib.import_module("transformers.models.qwen3_moe.modeling_qwen3_moe")
+    shape = configuration.Qwen3MoeConfig(
+        hidden_size=w2.shape[1],
+        moe_intermediate_size=w2.shape[2],
+        num_experts=len(w2),
+        num_experts_per_tok=top_k,
+        hidden_act="silu",
+    )
+    shape._experts_implementation = "grouped_mm"
+    with torch.device("meta"):
+        experts = modeling.Qwen3MoeExperts(shape)
+    experts.gate_up_proj = torch.nn.Parameter(w13, requires_grad=False)
+    experts.down_proj = torch.nn.Parameter(w2, requires_grad=False)
+
+    def run(x: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+        result: Tensor = experts(x, ids, weights)
+        return result
+
+    return run

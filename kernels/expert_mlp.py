@@ -1,0 +1,96 @@
+"""The routed experts of one MoE layer on the GPU: sort, two grouped GEMMs with SwiGLU between, weighted sum.
+
+The fast counterpart of grouped_mlp.py, which is its reference. Deterministic, without host synchronisation and
+usable inside a CUDA graph; the weights may lie in any number of buffers.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+from dwdp_kernels.combine_kernel import combine_kernel
+from dwdp_kernels.expert_table import ExpertTable
+from dwdp_kernels.gemm_config import GemmConfig
+from dwdp_kernels.grouped_gemm import Rows, config_for, multiply, problem_of
+from dwdp_kernels.launch import device_of, launch
+from dwdp_kernels.routing import route_visits, tiles_of
+from torch import Tensor
+
+LARGEST_BLOCK = 1024
+"""Columns that one program sums: 8 bytes and more a load and thread."""
+
+
+class LayerConfig(NamedTuple):
+    """The configurations of a layer's two GEMMs."""
+
+    up: GemmConfig
+    down: GemmConfig
+
+
+def expert_mlp(
+    x: Tensor, ids: Tensor, weights: Tensor, w13: ExpertTable, w2: ExpertTable, config: LayerConfig | None = None
+) -> Tensor:
+    """[T, H]: for each row of x [T, H] the sum over j of weights[t, j] * MLP_ids[t, j](x[t]).
+
+    ids and weights are [T, k]; an id outside 0 .. E - 1 counts for nothing. w13[e] is [2I, H] (gate, then up),
+    w2[e] is [H, I]. Sums are fp32; the product of gate and up, each expert's row and the result are rounded to x's
+    type. The terms of a token are added in the order of j. Raises ValueError for tensors that do not fit.
+    """
+    _check(x, ids, weights, w13, w2)
+    if not ids.numel():
+        return torch.zeros_like(x)
+    routes = route_visits(ids, w13.experts)
+    gathered = Rows(x, routes.offsets, routes.token_of_row)
+    if config is None:
+        config = choose_layer_config(gathered, w13, w2)
+    tiles = tiles_of(routes.offsets, gathered.total, config.up.block_m)
+    inner = multiply(gathered, w13, "swiglu", config.up, tiles)
+    rows = multiply(Rows(inner, routes.offsets), w2, "product", config.down, tiles)
+    return combine(rows, routes.row_of_visit, weights)
+
+
+def choose_layer_config(gathered: Rows, w13: ExpertTable, w2: ExpertTable) -> LayerConfig:
+    """The configurations of both GEMMs for rows gathered from x."""
+    device = device_of(gathered.x)
+    up = problem_of(gathered, w13, "swiglu")
+    down = up._replace(kind="product", k=w2.columns, n=w2.rows)
+    return LayerConfig(config_for(up, device), config_for(down, device))
+
+
+def combine(rows: Tensor, row_of_visit: Tensor, weights: Tensor) -> Tensor:
+    """[T, H]: the sum over j of weights[t, j] * rows[row_of_visit[t, j]], in the order of j and in fp32.
+
+    rows is [R, H]; row_of_visit (int32, -1 for none) and weights are [T, k]. grouped_mlp.weighted_sum is the
+    reference.
+    """
+    tokens, top_k = row_of_visit.shape
+    out = torch.empty(tokens, rows.shape[1], dtype=rows.dtype, device=rows.device)
+    if out.numel():
+        block = min(LARGEST_BLOCK, int(triton.next_power_of_2(rows.shape[1])))
+        launch(
+            combine_kernel,
+            (tokens, triton.cdiv(rows.shape[1], block)),
+            rows,
+            rows.contiguous(),
+            row_of_visit.contiguous(),
+            weights.contiguous(),
+            out,
+            rows.shape[1],
+            TOP_K=top_k,
+            BLOCK=block,
+        )
+    return out
+
+
+def _check(x: Tensor, ids: Tensor, weights: Tensor, w13: ExpertTable, w2: ExpertTable) -> None:
+    if ids.dim() != 2 or ids.shape != weights.shape or len(ids) != len(x):
+        raise ValueError(
+            f"ids are {list(ids.shape)} and weights {list(weights.shape)}: both [T, k] are needed for T = {len(x)}"
+        )
+    if w13.experts != w2.experts or w13.rows != 2 * w2.columns or w13.columns != w2.rows:
+        raise ValueError(
+            f"{w13.experts} w13 are [{w13.rows}, {w13.columns}] and {w2.experts} w2 [{w2.rows}, {w2.columns}]: "
+            "[2I, H] and [H, I] are needed, one of each per expert"
+        )
