@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from dwdp_lab.program.rank_view import RankView
     from dwdp_lab.scenario import Group, ModelShape, Scenario, ScenarioError, Strategy, read_model
     from dwdp_lab.simulate.hardware import load_hardware
+    from dwdp_lab.simulate.physics import Physics
+    from dwdp_lab.simulate.predict import Prediction, predict
+    from dwdp_lab.simulate.roofline import roofline
     from dwdp_lab.simulate.run import run_sim
     from dwdp_lab.teach.lesson import lesson
     from dwdp_lab.timeline.chrome_trace import write_chrome_trace
@@ -40,6 +43,8 @@ _MODULE_OF = {
     "Metrics": "timeline.metrics",
     "ModelShape": "scenario",
     "Op": "program.operation",
+    "Physics": "simulate.physics",
+    "Prediction": "simulate.predict",
     "Program": "program.operation",
     "ProgramError": "program.checker",
     "RankFailed": "execute.failures",
@@ -59,8 +64,10 @@ _MODULE_OF = {
     "load_hardware": "simulate.hardware",
     "metrics": "timeline.metrics",
     "placement": "program.placement",
+    "predict": "simulate.predict",
     "pull_plan": "program.pull_plan",
     "read_model": "scenario",
+    "roofline": "simulate.roofline",
     "run_cpu": "execute.run_cpu",
     "run_sim": "simulate.run",
     "timeline_figure": "view.timeline_figure",
@@ -75,6 +82,8 @@ __all__ = [
     "Metrics",
     "ModelShape",
     "Op",
+    "Physics",
+    "Prediction",
     "Program",
     "ProgramError",
     "RankFailed",
@@ -94,8 +103,10 @@ __all__ = [
     "load_hardware",
     "metrics",
     "placement",
+    "predict",
     "pull_plan",
     "read_model",
+    "roofline",
     "run_cpu",
     "run_sim",
     "timeline_figure",

@@ -1,4 +1,8 @@
-"""Compute beside copies: the pieces of an operation run one after another, slower while the rank's links are busy."""
+"""Compute beside copies: the pieces of an operation run one after another, slower while transfers disturb the rank.
+
+A piece that takes `slowdown` times longer beside a pull goes on at 1 - (1 - 1 / slowdown) d of its speed while the
+disturbance is d (see links.py).
+"""
 
 from __future__ import annotations
 
@@ -7,68 +11,79 @@ from collections import defaultdict
 from dwdp_lab.program.operation import Unit
 from dwdp_lab.simulate.cost import Piece
 
+ROUNDING = 1e-9
+"""A piece with less than this share of it, or of the time so far, left has ended."""
+
 
 class ComputeLane:
-    """What one rank computes right now. `traffic` is the load of its links, 0 (none) to 1 (full, in and out).
+    """What one rank computes right now.
 
-    A piece that takes `slowdown` times longer beside full traffic takes 1 + (slowdown - 1) * traffic times longer
-    beside some. Ends that `begin`, `set_traffic` and `piece_ended` return count until the next call returns another;
-    `version` tells them apart.
+    The end of a piece is foreseen from how much the rank is disturbed at that moment. If that changes in between, the
+    rest is foreseen again, and a piece that was let run too long leaves its surplus to the next. `version` tells which
+    of the ends that `begin`, `reconsider` and `goes_on` return still counts: the last.
     """
 
-    __slots__ = ("_factor", "_left_us", "_pieces", "_place", "_since_us", "index", "traffic", "unit_us", "version")
+    __slots__ = ("_disturbed_us", "_left_us", "_pieces", "_place", "_since_us", "index", "unit_us", "version")
 
     def __init__(self) -> None:
         self.index = -1  # the operation that runs; -1: none
         self.version = 0
-        self.traffic = 0.0
         self.unit_us: dict[Unit, float] = defaultdict(float)
         self._pieces: tuple[Piece, ...] = ()
         self._place = 0
-        self._left_us = 0.0  # of the current piece, as if alone
-        self._factor = 1.0
+        self._left_us = 0.0  # of the current piece, as if alone; below 0: surplus
         self._since_us = 0.0
+        self._disturbed_us = 0.0
 
-    def begin(self, index: int, pieces: tuple[Piece, ...], now_us: float) -> float:
-        """Start an operation. Returns when its first piece ends (now, when it has none)."""
+    def begin(
+        self, index: int, pieces: tuple[Piece, ...], now_us: float, disturbed_us: float, disturbance: float
+    ) -> float:
+        """Start an operation; transfers have disturbed the rank for `disturbed_us` so far. Returns its first end."""
         self.index = index
         self._pieces = pieces
         self._place = 0
-        return self._start_piece(now_us)
+        self._since_us, self._disturbed_us = now_us, disturbed_us
+        if pieces:
+            self._next_piece()
+        return self._end(now_us, disturbance)
 
-    def set_traffic(self, traffic: float, now_us: float) -> float | None:
-        """The links' load changes. Returns the new end of the current piece, None when nothing runs or changes."""
-        if traffic == self.traffic:
-            return None
-        self.traffic = traffic
+    def reconsider(self, now_us: float, disturbed_us: float, disturbance: float) -> float | None:
+        """The disturbance may have changed. Returns the new end of the piece, None when nothing runs."""
         if self.index < 0 or not self._pieces:
             return None
-        self._progress(now_us)
-        return self._end(now_us)
+        self._progress(now_us, disturbed_us)
+        return self._end(now_us, disturbance)
 
-    def piece_ended(self, now_us: float) -> float | None:
-        """The current piece has ended. Returns when the next one ends, None when the operation is done."""
+    def goes_on(self, now_us: float, disturbed_us: float, disturbance: float) -> float | None:
+        """The current piece may have ended. Returns when it, or the next one, may; None when the operation is done."""
         if self._pieces:
-            self._progress(now_us)
-        self._place += 1
-        if self._place < len(self._pieces):
-            return self._start_piece(now_us)
+            self._progress(now_us, disturbed_us)
+            piece = self._pieces[self._place]
+            if self._left_us > ROUNDING * (piece.alone_us + now_us):
+                return self._end(now_us, disturbance)
+            self.unit_us[piece.unit] += self._left_us  # the surplus is not its time, but the next one's
+            self._place += 1
+            if self._place < len(self._pieces):
+                self._next_piece()
+                return self._end(now_us, disturbance)
         self.index = -1
         return None
 
-    def _start_piece(self, now_us: float) -> float:
-        self._left_us = self._pieces[self._place].alone_us if self._pieces else 0.0
-        self._since_us = now_us
-        return self._end(now_us)
+    def _next_piece(self) -> None:
+        piece = self._pieces[self._place]
+        self.unit_us[piece.unit] -= self._left_us
+        self._left_us += piece.alone_us
 
-    def _progress(self, now_us: float) -> None:
+    def _progress(self, now_us: float, disturbed_us: float) -> None:
+        piece = self._pieces[self._place]
         took = now_us - self._since_us
-        self.unit_us[self._pieces[self._place].unit] += took
-        self._left_us = max(0.0, self._left_us - took / self._factor)
-        self._since_us = now_us
+        self.unit_us[piece.unit] += took
+        self._left_us -= took - (1.0 - 1.0 / piece.slowdown) * (disturbed_us - self._disturbed_us)
+        self._since_us, self._disturbed_us = now_us, disturbed_us
 
-    def _end(self, now_us: float) -> float:
-        slowdown = self._pieces[self._place].slowdown if self._pieces else 1.0
-        self._factor = 1.0 + (slowdown - 1.0) * self.traffic
+    def _end(self, now_us: float, disturbance: float) -> float:
         self.version += 1
-        return now_us + self._left_us * self._factor
+        if self._left_us <= 0.0 or not self._pieces:
+            return now_us
+        lost = (1.0 - 1.0 / self._pieces[self._place].slowdown) * disturbance
+        return now_us + self._left_us / (1.0 - lost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -57,6 +58,12 @@ class CostModel:
     def link_bytes_per_us(self) -> float:
         return self.link_gbps * 1e3
 
+    @property
+    def pair_bytes_per_us(self) -> float | None:
+        """What goes from one rank to another at most, where that is less than a link; None behind a switch."""
+        pair = self.hardware.pair_gbps
+        return None if pair is None else pair.value / self.hardware.link_gbps.value * self.link_bytes_per_us
+
     def work_us(self, work: tuple[Work, ...]) -> float:
         """Sum over the pieces of max(FLOPs / rate, bytes / bandwidth) (arXiv 2604.01621, section 3)."""
         return sum([piece.alone_us for piece in self.pieces(work)])
@@ -98,8 +105,10 @@ class CostModel:
         return float(max(work.flops / (peak.value * 1e6 * efficiency), memory_us))
 
     def pull_overhead(self, pull: Pull) -> float:
-        """How many times longer a pull takes for the fixed cost of its copies (1: no cost)."""
+        """How many times longer a pull takes for the fixed cost of its copies (1: no cost, as on a link made free)."""
         reached = self.hardware.reached
+        if math.isinf(self.link_gbps):
+            return 1.0
         if not self.physics.latencies or reached is None or reached.copy_us is None or not pull.nbytes:
             return 1.0
         return 1.0 + pull.copies * reached.copy_us.value * self.link_bytes_per_us / pull.nbytes
@@ -113,4 +122,8 @@ class CostModel:
         fixed_us = 0.0
         if self.physics.latencies and reached is not None and reached.collective_us is not None and ranks > 1:
             fixed_us = reached.collective_us.value
-        return fixed_us + max(out, into) / (self.collective_gbps * 1e3)
+        took_us = max(out, into) / (self.collective_gbps * 1e3)
+        if self.hardware.pair_gbps is not None:
+            share = self.hardware.pair_gbps.value / self.hardware.link_gbps.value
+            took_us = max(took_us, max(max(one.sent_bytes) for one in sent) / (self.collective_gbps * share * 1e3))
+        return fixed_us + took_us

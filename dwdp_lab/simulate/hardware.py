@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,7 +34,7 @@ class Reached(BaseModel):
     - `half_rows`: rows per expert with which a grouped GEMM reaches half of its efficiency.
     - `link`, `collective`: share of the link's rate that copies and collectives reach.
     - `copy_us`, `collective_us`: fixed cost of each copy and of each collective.
-    - `copy_slowdown`: how many times longer a unit takes while copies run at full rate in both directions.
+    - `copy_slowdown`: how many times longer a unit takes beside a pull (see links.py for what is only read from).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,18 +52,21 @@ class Hardware(BaseModel):
     """One GPU (or CPU) and its link. Rates are dense, one direction, in 1e12 FLOP/s and 1e9 bytes/s.
 
     `tflops` maps a precision to the peak of its unit; `link_gbps` is what one GPU can send, and receive, at once.
-    `provenance` is `limit` for data sheets, `calibrated` when `reached` was measured on such a machine.
+    `pair_gbps` is what goes from one GPU to another at most, where they are joined one to one and not by a switch.
+    `provenance` is `limit` for data sheets, `calibrated` when `reached` was measured on such a machine, `fitted` when
+    it was fitted to a publication or taken over from a machine of the same kind.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     title: str
-    provenance: Literal["limit", "calibrated"] = "limit"
+    provenance: Literal["limit", "calibrated", "fitted"] = "limit"
     tflops: dict[Precision, Number]
     hbm_gbps: Number
     memory_gb: Number
     link_gbps: Number
+    pair_gbps: Number | None = None
     reached: Reached | None = None
 
 
@@ -72,7 +76,7 @@ def load_hardware(name_or_path: str) -> Hardware:
     Raises ScenarioError (field `hardware`) for an unknown name or a file that does not hold a profile.
     """
     known = shipped("hardware", ".json")
-    path = known.get(name_or_path) or Path(name_or_path).expanduser()
+    path = known.get(name_or_path) or Path(os.path.expanduser(name_or_path))
     if not path.is_file():
         raise ScenarioError(
             "hardware",

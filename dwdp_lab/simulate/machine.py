@@ -10,12 +10,15 @@ import heapq
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from dwdp_lab.program.operation import COLLECTIVES, Op, Program, Pull, Stage, Unit, awaited
+from dwdp_lab.program.operation import COLLECTIVES, Op, Program, Pull, Stage, Unit
 from dwdp_lab.simulate.compute_lane import ComputeLane
 from dwdp_lab.simulate.cost import CostModel
-from dwdp_lab.simulate.links import Change, Links, OneSourceLinks, PrivateLinks, SharedLinks
+from dwdp_lab.simulate.links import Links, PrivateLinks
+from dwdp_lab.simulate.one_source_links import OneSourceLinks
+from dwdp_lab.simulate.progress import Progress
+from dwdp_lab.simulate.shared_links import SharedLinks
 from dwdp_lab.timeline.span import Span
 
 
@@ -23,43 +26,16 @@ class StuckError(RuntimeError):
     """Operations that can never start (a program that the checker would have refused)."""
 
 
-@dataclass
-class _Rank:
-    """One rank's progress: what every operation still waits for, and who waits for it."""
-
-    rank: int
-    ops: tuple[Op, ...]
-    unmet: list[int] = field(default_factory=list)
-    followers: list[list[int]] = field(default_factory=list)
-    started_us: list[float] = field(default_factory=list)
-    pulling: int = -1  # the pull that runs
-    stage: int = 0
-
-    def prepare(self) -> list[int]:
-        """Resolve events and lane order. Returns the operations that can start at once."""
-        count = len(self.ops)
-        self.unmet = [0] * count
-        self.followers = [[] for _ in range(count)]
-        self.started_us = [0.0] * count
-        last_on_lane: dict[str, int] = {}
-        for index, (op, needs) in enumerate(zip(self.ops, awaited(self.ops), strict=True)):
-            before = last_on_lane.get(op.lane)
-            last_on_lane[op.lane] = index
-            sources = set(needs) if needs else set()
-            if before is not None:
-                sources.add(before)
-            for source in sources:
-                self.followers[source].append(index)
-            self.unmet[index] = len(sources)
-        return [index for index, unmet in enumerate(self.unmet) if unmet == 0]
-
-
 @dataclass(frozen=True)
 class Simulated:
-    """A run in virtual time: its spans, in order of their ends, and what each rank's units were busy with."""
+    """A run in virtual time: its spans, in order of their ends, and what each rank's units were busy with.
+
+    `readers_us[c]` is the time that pulls read from a source with c readers (only of pulls without slices).
+    """
 
     spans: list[Span]
     unit_us: tuple[dict[Unit, float], ...]
+    readers_us: dict[int, float]
 
 
 def run_programs(programs: Sequence[Program], cost: CostModel) -> list[Span]:
@@ -76,7 +52,9 @@ def run_with_unit_times(programs: Sequence[Program], cost: CostModel) -> Simulat
     """The same, and per rank the time each unit took, slowed by copies where the physics say so."""
     machine = _Machine(programs, cost)
     machine.run()
-    return Simulated(machine.spans, tuple(machine.unit_times(place) for place in range(len(programs))))
+    unit_us = tuple(machine.unit_times(place) for place in range(len(programs)))
+    readers_us = machine.links.level_us if isinstance(machine.links, OneSourceLinks) else {}
+    return Simulated(machine.spans, unit_us, readers_us)
 
 
 def _links(programs: Sequence[Program], cost: CostModel) -> Links:
@@ -85,29 +63,28 @@ def _links(programs: Sequence[Program], cost: CostModel) -> Links:
         return PrivateLinks(rate)
     pulls = {id(op.pull): op.pull for program in programs for op in program.ops if op.pull is not None}
     if all(len(stage.sources) == 1 for pull in pulls.values() for stage in pull.stages):
-        return OneSourceLinks(rate, rate)
-    return SharedLinks(rate, rate)
+        return OneSourceLinks(len(programs), rate, rate, cost.pair_bytes_per_us)
+    return SharedLinks(len(programs), rate, rate, cost.pair_bytes_per_us)
 
 
-# in the heap, in place of an operation's index
-_PULL_STAGE = -1
-_COMPUTE_PIECE = -2
+_COMPUTE_PIECE = -1  # in the heap, in place of an operation's index
 
 
 class _Machine:
     def __init__(self, programs: Sequence[Program], cost: CostModel) -> None:
         self.cost = cost
-        self.ranks = [_Rank(program.rank, program.ops) for program in programs]
+        self.ranks = [Progress(program.rank, program.ops) for program in programs]
         self.links = _links(programs, cost)
         self.spans: list[Span] = []
         self.heap: list[tuple[float, int, int, int, int]] = []  # (time, order, rank, operation, version)
         self.order = 0
         self.arrivals: dict[tuple[str, int, int], list[tuple[int, int, float]]] = {}
         self.stages_of: dict[int, tuple[Stage, ...]] = {}
-        # only where copies slow compute: what runs, who reads whom, and whose links' load has changed
+        # only where copies slow compute: what runs
         self.compute = [ComputeLane() for _ in programs] if cost.physics.interference else []
-        self.readers = [0] * len(programs)
-        self.dirty: set[int] = set()
+        # collectives disturb compute beside them as pulls do: when the last began (inf: none runs), and for how long
+        self.collective_since = [math.inf] * len(programs)
+        self.collective_us = [0.0] * len(programs)
 
     def push(self, time_us: float, rank: int, index: int, version: int = 0) -> None:
         self.order += 1
@@ -117,18 +94,17 @@ class _Machine:
         for place, rank in enumerate(self.ranks):
             for index in rank.prepare():
                 self.start(place, index, 0.0)
-        now = 0.0
-        while self.heap or self.dirty:
-            # a pull that goes on with its next source does not leave its links idle in between
-            if self.dirty and (not self.heap or self.heap[0][0] > now):
-                self.update_traffic(now)
+        heap, run_links = self.heap, self.links.run
+        while True:
+            finished = run_links(heap[0][0] if heap else math.inf)
+            if finished is not None:
+                self.end_pull(finished.rank, finished.end_us)
                 continue
-            now, _, place, index, version = heapq.heappop(self.heap)
+            if not heap:
+                break
+            now, _, place, index, version = heapq.heappop(heap)
             if index >= 0:
                 self.end(place, index, now)
-            elif index == _PULL_STAGE:
-                if version == self.links.current(place):
-                    self.end_stage(place, now)
             elif version == self.compute[place].version:
                 self.end_piece(place, now)
         left = sum(len(rank.ops) for rank in self.ranks) - sum(s.kind != "wait_peers" for s in self.spans)
@@ -140,33 +116,24 @@ class _Machine:
         op = rank.ops[index]
         rank.started_us[index] = now
         if op.kind == "pull":
-            rank.pulling, rank.stage = index, 0
-            self.start_stage(place, _pull(op), now)
+            self.start_pull(place, index, _pull(op), now)
         elif op.kind in COLLECTIVES:
             self.arrive(place, index, op, now)
         elif self.compute:
-            end = self.compute[place].begin(index, self.cost.pieces(op.work), now)
-            self.push(end, place, _COMPUTE_PIECE, self.compute[place].version)
+            lane = self.compute[place]
+            end = lane.begin(index, self.cost.pieces(op.work), now, *self.disturbed(place, now))
+            self.push(end, place, _COMPUTE_PIECE, lane.version)
         else:
             self.push(now + self.cost.work_us(op.work), place, index)
 
     def end_piece(self, place: int, now: float) -> None:
         lane = self.compute[place]
         index = lane.index
-        end = lane.piece_ended(now)
+        end = lane.goes_on(now, *self.disturbed(place, now))
         if end is None:
             self.end(place, index, now)
         else:
             self.push(end, place, _COMPUTE_PIECE, lane.version)
-
-    def update_traffic(self, now: float) -> None:
-        for place in sorted(self.dirty):
-            lane = self.compute[place]
-            load = ((self.ranks[place].pulling >= 0) + (self.readers[place] > 0)) / 2
-            end = lane.set_traffic(load, now)
-            if end is not None:
-                self.push(end, place, _COMPUTE_PIECE, lane.version)
-        self.dirty.clear()
 
     def arrive(self, place: int, index: int, op: Op, now: float) -> None:
         key = (op.kind, op.step, op.layer)
@@ -182,52 +149,52 @@ class _Machine:
                 self.spans.append(Span(other.rank, op.lane, "wait_peers", op.step, op.layer, arrived, now))
             other.started_us[i] = now
             self.push(now + took, p, i)
+            if self.compute:
+                self.collective_since[p] = now
+                self.reconsider(p, now)
 
-    def stages(self, pull: Pull) -> tuple[Stage, ...]:
-        """The pull's stages, longer by the fixed cost of their copies."""
+    def start_pull(self, place: int, index: int, pull: Pull, now: float) -> None:
         stages = self.stages_of.get(id(pull))
-        if stages is None:
+        if stages is None:  # longer by the fixed cost of their copies
             longer = self.cost.pull_overhead(pull)
-            stages = tuple(Stage(tuple([(peer, n * longer) for peer, n in stage.sources])) for stage in pull.stages)
+            stages = tuple([Stage(tuple([(peer, n * longer) for peer, n in stage.sources])) for stage in pull.stages])
             self.stages_of[id(pull)] = stages
-        return stages
+        if not stages:  # nothing to pull
+            self.push(now, place, index)
+            return
+        self.ranks[place].pulling = index
+        self.links.start(place, stages, now)
+        self.reconsider(place, now)
 
-    def start_stage(self, place: int, pull: Pull, now: float) -> None:
+    def end_pull(self, place: int, now: float) -> None:
         rank = self.ranks[place]
-        stages = self.stages(pull)
-        if rank.stage < len(stages):
-            stage = stages[rank.stage]
-            if self.compute:
-                self.count_readers(place, stage, +1)
-            self.reschedule(self.links.start(place, stage, now))
-        else:  # nothing (more) to pull
-            index, rank.pulling = rank.pulling, -1
-            if self.compute:
-                self.dirty.add(place)
-            self.end(place, index, now)
+        index, rank.pulling = rank.pulling, -1
+        self.end(place, index, now)
+        if rank.pulling < 0:
+            self.reconsider(place, now)
 
-    def end_stage(self, place: int, now: float) -> None:
-        rank = self.ranks[place]
-        pull = _pull(rank.ops[rank.pulling])
+    def disturbed(self, place: int, now: float) -> tuple[float, float]:
+        """For how long transfers have disturbed the rank so far, and how much they do now (see links.py)."""
+        links, running = self.links, now - self.collective_since[place]
+        if running >= 0.0:
+            return links.disturbed_us(place, now) + self.collective_us[place] + running, 1.0
+        return links.disturbed_us(place, now) + self.collective_us[place], links.disturbance(place)
+
+    def reconsider(self, place: int, now: float) -> None:
+        """A transfer of the rank's own has begun or ended: its compute is disturbed more, or less."""
         if self.compute:
-            self.count_readers(place, self.stages(pull)[rank.stage], -1)
-        self.reschedule(self.links.end(place, now))
-        rank.stage += 1
-        self.start_stage(place, pull, now)
-
-    def count_readers(self, place: int, stage: Stage, change: int) -> None:
-        self.dirty.add(place)
-        for source, _ in stage.sources:
-            self.readers[source] += change
-            self.dirty.add(source)
-
-    def reschedule(self, changes: list[Change]) -> None:
-        for rank, end_us, version in changes:
-            self.push(end_us, rank, _PULL_STAGE, version)
+            lane = self.compute[place]
+            end = lane.reconsider(now, *self.disturbed(place, now))
+            if end is not None:
+                self.push(end, place, _COMPUTE_PIECE, lane.version)
 
     def end(self, place: int, index: int, now: float) -> None:
         rank = self.ranks[place]
         op = rank.ops[index]
+        if self.compute and op.kind in COLLECTIVES:
+            self.collective_us[place] += now - self.collective_since[place]
+            self.collective_since[place] = math.inf
+            self.reconsider(place, now)
         self.spans.append(_span(rank.rank, op, rank.started_us[index], now))
         unmet = rank.unmet
         for follower in rank.followers[index]:

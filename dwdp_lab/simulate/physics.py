@@ -13,8 +13,8 @@ class Physics:
     - `efficiency`: units reach the measured or fitted share of their peak, grouped GEMMs less with few rows per expert.
     - `activations`: kernels that are not fused into a product read and write their activations.
     - `latencies`: every copy and every collective has a fixed cost beside its bytes.
-    - `hbm_traffic`: copies, in and out, take memory bandwidth from memory-bound work.
-    - `power`: copies beside heavy compute lower the clock of compute-bound work.
+    - `hbm_traffic`: transfers, in and out, take memory bandwidth from memory-bound work.
+    - `power`: transfers beside heavy compute lower the clock of compute-bound work.
     """
 
     shared_links: bool = True

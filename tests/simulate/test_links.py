@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
+import math
 
+import numpy as np
 import pytest
 from any_scenario import scenarios
 from hypothesis import given, settings
@@ -16,7 +17,9 @@ from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate import machine
 from dwdp_lab.simulate.cost import CostModel
 from dwdp_lab.simulate.hardware import load_hardware
-from dwdp_lab.simulate.links import Links, OneSourceLinks, SharedLinks, fair_rates
+from dwdp_lab.simulate.links import Links
+from dwdp_lab.simulate.one_source_links import OneSourceLinks
+from dwdp_lab.simulate.shared_links import SharedLinks, fill
 from dwdp_lab.timeline.span import Span
 
 
@@ -32,59 +35,67 @@ def stages(draw: st.DrawFn) -> dict[int, Stage]:
     return running
 
 
-@given(stages(), st.floats(1, 1e3), st.floats(1, 1e3))
-def test_rates_are_max_min_fair(running: dict[int, Stage], egress: float, ingress: float) -> None:
-    rates = fair_rates(running, egress, ingress)
-    assert set(rates) == set(running)
-    load: dict[int, float] = {}
+@given(stages(), st.floats(1, 1e3), st.lists(st.floats(1, 1e3), min_size=6, max_size=6))
+def test_rates_are_max_min_fair(running: dict[int, Stage], egress: float, most: list[float]) -> None:
+    shares = np.zeros((6, 6))
     for rank, stage in running.items():
-        assert rates[rank] <= ingress * (1 + 1e-9)
         for source, nbytes in stage.sources:
-            load[source] = load.get(source, 0.0) + rates[rank] * nbytes / stage.nbytes
-    assert all(used <= egress * (1 + 1e-9) for used in load.values())
+            shares[rank, source] = nbytes / stage.nbytes
+    limits = np.array([most[rank] if rank in running else 0.0 for rank in range(6)])
+    rates = fill(shares, limits, egress)
+    load = rates @ shares
+    assert all(rates[rank] == 0 for rank in range(6) if rank not in running)
+    assert (rates <= limits * (1 + 1e-9)).all()
+    assert (load <= egress * (1 + 1e-9)).all()
     for rank, stage in running.items():  # each is held back by a full link on which nobody is faster
         bottlenecks = [
             source
             for source, _ in stage.sources
-            if load[source] >= egress * (1 - 1e-9)
-            and all(
-                rates[other] <= rates[rank] * (1 + 1e-9)
-                for other, theirs in running.items()
-                if source in dict(theirs.sources)
-            )
+            if load[source] >= egress * (1 - 1e-9) and (rates[shares[:, source] > 0] <= rates[rank] * (1 + 1e-9)).all()
         ]
-        assert bottlenecks or rates[rank] >= ingress * (1 - 1e-9)
+        assert bottlenecks or rates[rank] >= limits[rank] * (1 - 1e-9)
 
 
-def test_readers_of_one_source_get_equal_parts_and_the_rest_when_one_leaves() -> None:
-    links = OneSourceLinks(egress=100.0, ingress=100.0)
-    (first,) = links.start(1, Stage(((0, 1000.0),)), 0.0)
-    assert first[:2] == (1, 10.0)
-    (shared,) = links.start(2, Stage(((0, 1000.0),)), 5.0)  # 500 bytes left on rank 1, 50 bytes/us each
-    assert shared[:2] == (1, 15.0)
-    assert links.current(1) == shared.version != first.version
-    (alone,) = links.end(1, 15.0)  # rank 2 has had 500 bytes
-    assert alone == (2, 20.0, links.current(2))
-    assert links.end(2, 20.0) == []
+@pytest.mark.parametrize("kind", [OneSourceLinks, SharedLinks])
+def test_readers_of_one_source_get_equal_parts_and_the_rest_when_one_leaves(kind: type) -> None:
+    links: Links = kind(3, egress=100.0, ingress=100.0)
+    links.start(1, [Stage(((0, 1000.0),))], 0.0)
+    assert links.run(5.0) is None
+    links.start(2, [Stage(((0, 1000.0),))], 5.0)  # 500 bytes left on rank 1, 50 bytes/us each
+    assert links.run(14.9) is None
+    assert links.run(99.0) == (15.0, 1)
+    assert [links.disturbance(rank) for rank in range(3)] == [1.0, 0.0, 1.0]  # 0 is read, 2 reads
+    assert links.run(99.0) == (20.0, 2)  # 500 bytes alone
+    assert links.run(99.0) is None
+    assert [links.disturbed_us(rank, 30.0) for rank in range(3)] == [20.0, 15.0, 15.0]
+
+
+@pytest.mark.parametrize("kind", [OneSourceLinks, SharedLinks])
+def test_a_pair_carries_no_more_than_what_joins_it(kind: type) -> None:
+    links: Links = kind(3, egress=100.0, ingress=100.0, pair=25.0)
+    links.start(0, [Stage(((1, 1000.0),)), Stage(((2, 500.0),))], 0.0)
+    assert links.run(math.inf) == (60.0, 0)
+
+
+def test_several_sources_use_several_pairs_at_once() -> None:
+    links = SharedLinks(3, egress=100.0, ingress=100.0, pair=25.0)
+    links.start(0, [Stage(((1, 500.0), (2, 500.0)))], 0.0)
+    assert links.disturbance(1) == 0.25  # what it sends
+    assert links.run(math.inf) == (20.0, 0)
 
 
 def _ends(links: Links, reads: list[tuple[float, int, float]]) -> list[float]:
-    """When each read (start, source, bytes) ends; the i-th is rank 10 + i's only one."""
-    heap = [(start, 0, 10 + i, -1) for i, (start, _, _) in enumerate(reads)]
-    heapq.heapify(heap)
+    """When each read (start, source, bytes) ends; the i-th is rank 4 + i's only one."""
     ends = [0.0] * len(reads)
-    while heap:
-        now, _, rank, version = heapq.heappop(heap)
-        if version < 0:
-            _, source, nbytes = reads[rank - 10]
-            changes = links.start(rank, Stage(((source, nbytes),)), now)
-        elif version == links.current(rank):
-            ends[rank - 10] = now
-            changes = links.end(rank, now)
-        else:
-            continue
-        for change in changes:
-            heapq.heappush(heap, (change.end_us, 1, change.rank, change.version))
+
+    def run(until: float) -> None:
+        while (finished := links.run(until)) is not None:
+            ends[finished.rank - 4] = finished.end_us
+
+    for index, (start, source, nbytes) in sorted(enumerate(reads), key=lambda one: one[1][0]):
+        run(start)
+        links.start(4 + index, [Stage(((source, nbytes),))], start)
+    run(math.inf)
     return ends
 
 
@@ -97,8 +108,8 @@ def test_both_kinds_of_links_agree_where_both_apply(
     reads: list[tuple[float, int, float]], egress: float, ingress: float
 ) -> None:
     """Single reads only: over many layers contention amplifies differences of a rounding error (as it does in life)."""
-    one = _ends(OneSourceLinks(egress, ingress), reads)
-    assert one == pytest.approx(_ends(SharedLinks(egress, ingress), reads), rel=1e-9)
+    one = _ends(OneSourceLinks(12, egress, ingress), reads)
+    assert one == pytest.approx(_ends(SharedLinks(12, egress, ingress), reads), rel=1e-9)
 
 
 @settings(deadline=None, max_examples=80)

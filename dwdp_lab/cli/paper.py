@@ -1,0 +1,105 @@
+"""`dwdp-lab paper`: the paper's numbers beside the simulator's."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table as Printed
+
+from dwdp_lab.cli.output import add_json_option, check_writable, console_for, working, write_json
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+    from dwdp_lab.simulate.paper import Compared, Table
+    from dwdp_lab.simulate.paper_account import Summary
+
+
+def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "paper",
+        help="compare the simulator with the paper",
+        description="Every number of the paper's roofline and of its Tables 1 to 4 and 7 beside the simulator's. Free "
+        "numbers are fitted to Tables 1 and 7 only (marked); the others are predictions.",
+    )
+    add_json_option(parser)
+    parser.set_defaults(call=call)
+
+
+def call(options: argparse.Namespace) -> int:
+    """Compare. Returns the exit status."""
+    from dwdp_lab.simulate.paper import compare_with_paper
+    from dwdp_lab.simulate.paper_account import account, summarise
+
+    check_writable("--json", None if options.json in (None, "-") else Path(options.json))
+    console = console_for(options)
+    with working("simulating") as say:
+        tables = compare_with_paper(lambda name: say(f"simulating {name}"))
+    summary, missing = summarise(tables), account(tables)
+    write_json(options, figures(tables, summary, missing))
+    if options.json != "-":
+        for table in tables:
+            console.print(_printed(table))
+        console.print(_summary(summary))
+        for paragraph in missing:
+            console.print(f"- {paragraph}")
+    return 0
+
+
+def figures(tables: Sequence[Table], summary: Sequence[Summary], missing: Sequence[str]) -> dict[str, Any]:
+    """The form that `--json` writes; null stands for what is kept back or not simulated."""
+    return {
+        "provenance": "simulated with all effects on the profile gb200; rows marked fitted decided that profile",
+        "tables": [
+            {
+                "name": table.name,
+                "title": table.title,
+                "source": table.source,
+                "rows": [
+                    asdict(row) | {"error": row.error, "relative_error": row.relative_error} for row in table.rows
+                ],
+            }
+            for table in tables
+        ],
+        "summary": [asdict(one) for one in summary],
+        "account": list(missing),
+    }
+
+
+def _printed(table: Table) -> Printed:
+    shown = Printed(title=f"{table.name}: {table.title}", title_justify="left")
+    shown.add_column("cell")
+    shown.add_column("number")
+    for column in ("paper", "simulated", "error", ""):
+        shown.add_column(column, justify="right")
+    for row in table.rows:
+        unit = f" ({row.unit})" if row.unit not in ("", "x") else ""
+        shown.add_row(row.cell, row.quantity + unit, *_figures(row))
+    return shown
+
+
+def _figures(row: Compared) -> tuple[str, str, str, str]:
+    paper = f"{row.paper:.4g}" if row.paper is not None else "kept back" if row.kept_back else "-"
+    simulated = "-" if row.simulated is None else f"{row.simulated:.4g}"
+    error = "-"
+    if row.error is not None and row.unit == "x":
+        error = f"{row.error:+.3f}"
+    elif row.relative_error is not None:
+        error = f"{100 * row.relative_error:+.1f} %"
+    return paper, simulated, error, "fitted" if row.fitted else ""
+
+
+def _summary(summary: Sequence[Summary]) -> Printed:
+    shown = Printed(title="errors", title_justify="left")
+    shown.add_column("numbers")
+    for column in ("count", "mean absolute", "worst", "at"):
+        shown.add_column(column, justify="right")
+    for one in summary:
+        words = [f"{100 * e:.1f} %" if one.relative else f"{e:.3f}" for e in (one.mean_absolute, one.worst)]
+        shown.add_row(one.name, str(one.numbers), *words, one.worst_cell)
+    return shown

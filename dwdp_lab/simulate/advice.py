@@ -1,0 +1,60 @@
+"""One sentence of advice from a prediction's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dwdp_lab.scenario.strategy import StrategyName
+from dwdp_lab.simulate.search import WORTH_IT, Best
+
+CLEAR = 0.03
+"""A difference smaller than this is within what the simulator can be wrong by."""
+
+
+def advise(
+    *,
+    dwdp_over_dep: float,
+    dep_wait: float,
+    dwdp_exposed: float,
+    crossover_tokens: int | None,
+    memory_gb: Mapping[StrategyName, float],
+    capacity_gb: float,
+    best: Best,
+) -> str:
+    """What to do, why, and the one change that would help. `dep_wait` and `dwdp_exposed` are shares of the step."""
+    if memory_gb["replicated"] <= capacity_gb:
+        return (
+            f"Replicate the experts: all of them fit into a GPU's memory ({memory_gb['replicated']:.0f} of "
+            f"{capacity_gb:.0f} GB), and nothing that shares them is faster."
+        )
+    if memory_gb["dwdp"] > capacity_gb:
+        return (
+            f"Use more ranks or a smaller format: DWDP needs {memory_gb['dwdp']:.0f} GB per rank and a GPU has "
+            f"{capacity_gb:.0f} GB."
+        )
+    if dwdp_over_dep >= 1 + CLEAR:
+        why = f"DEP waits on peers for {100 * dep_wait:.0f} % of its step"
+        if dwdp_exposed < 0.01:
+            why += " and the pulls are hidden"
+        return f"Use DWDP: {dwdp_over_dep:.2f} times the tokens per GPU of DEP, as {why}{_better(best)}."
+    needs = (
+        "no pass that was tried is long enough to hide the pulls"
+        if crossover_tokens is None
+        else f"it pays from {crossover_tokens:,} tokens per rank and pass"
+    )
+    if dwdp_over_dep > 1 - CLEAR:
+        return f"Either: DWDP and DEP are within {100 * CLEAR:.0f} % ({dwdp_over_dep:.2f}); {needs}{_better(best)}."
+    return (
+        f"Keep DEP: DWDP reaches {dwdp_over_dep:.2f} of its tokens per GPU and spends {100 * dwdp_exposed:.0f} % of "
+        f"the step on copies that nothing covers; {needs}{_better(best)}."
+    )
+
+
+def _better(best: Best) -> str:
+    if best.gain < 2 * WORTH_IT:
+        return ""
+    slices = f" in slices of {best.slice_bytes / 2**20:g} MiB" if best.slice_bytes else ""
+    return (
+        f"; {best.local_experts} local experts, {best.peer_order} order{slices} would make DWDP's step "
+        f"{100 * best.gain:.0f} % shorter"
+    )

@@ -1,0 +1,56 @@
+"""One simulated scenario in figures: step time and its parts, what the units were busy with, how long pulls took."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from dwdp_lab.program.build import build
+from dwdp_lab.program.operation import Unit
+from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.simulate.cost import CostModel
+from dwdp_lab.simulate.hardware import Hardware
+from dwdp_lab.simulate.machine import run_with_unit_times
+from dwdp_lab.simulate.physics import Physics
+from dwdp_lab.timeline.metrics import Metrics, metrics
+from dwdp_lab.timeline.span import Timeline
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Means over ranks and steps. `unit_ms` is what each unit computed for, `pull_ms` how long pulls ran.
+
+    `readers_share[c]` is the share of the pulls' time in which c ranks read their source at once (empty for slices).
+    """
+
+    metrics: Metrics
+    unit_ms: dict[Unit, float]
+    pull_ms: float
+    readers_share: dict[int, float]
+
+
+def simulate(scenario: Scenario, hardware: Hardware, physics: Physics) -> Outcome:
+    """Run the scenario's strategy in virtual time. Raises ScenarioError for a profile that cannot run it."""
+    simulated = run_with_unit_times(build(scenario), CostModel.of(hardware, scenario.link_gbps, physics))
+    batches = scenario.batches
+    timeline = Timeline(
+        spans=tuple(simulated.spans),
+        strategy=scenario.strategy.name,
+        machine="sim",
+        provenance="simulated",
+        tokens=tuple(batches.tokens(rank) for rank in range(batches.ranks)),
+        steps=batches.steps,
+    )
+    rank_steps_us = 1e3 * batches.steps * batches.ranks
+    unit_ms: dict[Unit, float] = defaultdict(float)
+    for of_rank in simulated.unit_us:
+        for unit, took_us in of_rank.items():
+            unit_ms[unit] += took_us / rank_steps_us
+    pulled_us = sum([span.duration_us for span in simulated.spans if span.kind == "pull"])
+    reading_us = sum(simulated.readers_us.values())
+    return Outcome(
+        metrics(timeline),
+        dict(unit_ms),
+        pulled_us / rank_steps_us,
+        {readers: took_us / reading_us for readers, took_us in sorted(simulated.readers_us.items())},
+    )

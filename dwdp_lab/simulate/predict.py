@@ -1,0 +1,156 @@
+"""Would DWDP help this model on this machine? Every strategy simulated, with what limits it and what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dwdp_lab.program.build import STRATEGIES
+from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.scenario.strategy import StrategyName
+from dwdp_lab.simulate.advice import advise
+from dwdp_lab.simulate.bound import Bound, bound_of
+from dwdp_lab.simulate.crossover import crossover
+from dwdp_lab.simulate.hardware import Hardware, load_hardware
+from dwdp_lab.simulate.memory import Ledger, ledger
+from dwdp_lab.simulate.outcome import simulate
+from dwdp_lab.simulate.physics import BOUND, REALISTIC, Physics
+from dwdp_lab.simulate.search import Best, OfRanks, best_settings, brief, over_ranks
+
+GROUP_SIZES = (2, 3, 4, 6, 8)
+"""The table over N, beside the scenario's own N."""
+
+
+@dataclass(frozen=True)
+class StrategyFigures:
+    """One strategy's means over ranks and steps."""
+
+    step_ms: float
+    tokens_per_s_per_gpu: float
+    bound: Bound
+    exposed_copy_ms: float
+    wait_on_peers_ms: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the simulator says of a scenario on a machine.
+
+    `crossover_tokens` is the fewest tokens per rank and pass with which DWDP is no slower than DEP (None: never);
+    `provenance` says for each group of numbers where it comes from.
+    """
+
+    scenario: Scenario
+    hardware: Hardware
+    strategies: dict[StrategyName, StrategyFigures]
+    memory: dict[StrategyName, Ledger]
+    crossover_tokens: int | None
+    best: Best
+    over_ranks: tuple[OfRanks, ...]
+    provenance: dict[str, str]
+
+    @property
+    def dwdp_over_dep(self) -> float:
+        """Tokens per second and GPU of DWDP as a multiple of DEP's."""
+        return self.strategies["dwdp"].tokens_per_s_per_gpu / self.strategies["dep"].tokens_per_s_per_gpu
+
+    @property
+    def advice(self) -> str:
+        """One sentence."""
+        return advise(
+            dwdp_over_dep=self.dwdp_over_dep,
+            dep_wait=self.strategies["dep"].wait_on_peers_ms / self.strategies["dep"].step_ms,
+            dwdp_exposed=self.strategies["dwdp"].exposed_copy_ms / self.strategies["dwdp"].step_ms,
+            crossover_tokens=self.crossover_tokens,
+            memory_gb={name: one.total / 1e9 for name, one in self.memory.items()},
+            capacity_gb=self.hardware.memory_gb.value,
+            best=self.best,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: the figures, and under `details` what they rest on."""
+        return {
+            "strategies": {name: asdict(figures) for name, figures in self.strategies.items()},
+            "dwdp_over_dep": self.dwdp_over_dep,
+            "crossover_tokens": self.crossover_tokens,
+            "memory_gb_per_rank": {name: one.total / 1e9 for name, one in self.memory.items()},
+            "advice": self.advice,
+            "details": {
+                "scenario": self.scenario.to_dict(),
+                "memory_ledger_gb": {name: one.gb() for name, one in self.memory.items()},
+                "memory_capacity_gb": self.hardware.memory_gb.value,
+                "best": asdict(self.best),
+                "over_ranks": [asdict(row) | {"dwdp_over_dep": row.dwdp_over_dep} for row in self.over_ranks],
+                "provenance": self.provenance,
+                "hardware": self.hardware.model_dump(mode="json", exclude_none=True),
+            },
+        }
+
+
+def physics_for(hardware: Hardware) -> Physics:
+    """All effects where the profile says what the machine reaches, else the bound that data sheets give."""
+    return BOUND if hardware.reached is None else REALISTIC
+
+
+def predict(scenario: Scenario, hardware: Hardware | None = None, sizes: Sequence[int] | None = None) -> Prediction:
+    """Simulate all strategies of a scenario; DEP in the faster of its two forms where `dep_form` is auto.
+
+    `sizes` are the group sizes of the table over N (default: 2 to 8 and the scenario's own). Raises ScenarioError for
+    a profile that is unknown or cannot run the model.
+    """
+    profile = hardware or load_hardware(scenario.hardware)
+    physics = physics_for(profile)
+    scenario = _with_the_faster_dep(scenario, profile, physics)
+    short = brief(scenario)
+    strategies = {}
+    for name in STRATEGIES:
+        figures = simulate(scenario.with_strategy(name), profile, physics).metrics
+        strategies[name] = StrategyFigures(
+            figures.step_ms,
+            figures.tokens_per_s,
+            bound_of(short.with_strategy(name), profile, physics),
+            figures.exposed_copy_ms,
+            figures.wait_on_peers_ms,
+        )
+    if sizes is None:
+        sizes = sorted({*GROUP_SIZES, scenario.ranks})
+    if scenario.workload.kind == "explicit":
+        sizes = [scenario.ranks]  # its lists are one per rank
+    return Prediction(
+        scenario,
+        profile,
+        strategies,
+        {name: ledger(scenario, name) for name in STRATEGIES},
+        crossover(scenario, profile, physics),
+        best_settings(scenario, profile, physics),
+        over_ranks(scenario, profile, physics, sizes),
+        _provenance(scenario, profile),
+    )
+
+
+def _with_the_faster_dep(scenario: Scenario, hardware: Hardware, physics: Physics) -> Scenario:
+    if scenario.strategy.dep_form != "auto":
+        return scenario
+    forms = [scenario.replace(**{"strategy.dep_form": form}) for form in ("all_to_all", "all_gather")]
+    return min(forms, key=lambda one: simulate(brief(one.with_strategy("dep")), hardware, physics).metrics.step_ms)
+
+
+def _provenance(scenario: Scenario, hardware: Hardware) -> dict[str, str]:
+    """Where each group of numbers comes from."""
+    if hardware.reached is None:
+        how = (
+            f"simulated, the bound of the data sheet: profile {hardware.name} ({hardware.provenance}) does not say "
+            "what the machine reaches, so efficiencies, latencies and interference are left out"
+        )
+    else:
+        how = f"simulated with all effects, profile {hardware.name} ({hardware.provenance})"
+    return {
+        "strategies": how,
+        "dwdp_over_dep": f"{how}; DEP exchanges tokens by {scenario.strategy.dep_form.replace('_', '-')}",
+        "crossover_tokens": f"{how}; passes with this workload's imbalance and request length",
+        "memory_gb_per_rank": "computed from the model's shape and the largest pass; no framework, no fragmentation",
+        "best": f"{how}; a search over some settings with two steps each",
+        "over_ranks": f"{how}; two steps each",
+        "hardware": "each number of the profile carries its own source",
+    }
