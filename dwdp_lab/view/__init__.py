@@ -1,1 +1,61 @@
-"""Figures and widget panels."""
+"""Figures and widget panels. `ControlRoom` is the whole; its parts can be placed alone.
+
+Names load when they are first used: a picture needs neither plotly nor widgets.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dwdp_lab.view.charts.contention import contention
+    from dwdp_lab.view.charts.memory import memory_ledger
+    from dwdp_lab.view.charts.roofline import roofline
+    from dwdp_lab.view.charts.sweeps import crossover, speed_up_map, step_time_over_cv
+    from dwdp_lab.view.control.control_room import ControlRoom
+    from dwdp_lab.view.imbalance_panel import ImbalancePanel
+    from dwdp_lab.view.picture import Picture, timeline_picture
+    from dwdp_lab.view.simulated_measured import errors_text, kind_errors
+    from dwdp_lab.view.timeline_figure import timeline_figure
+    from dwdp_lab.view.timeline_view.widget import TimelineView
+
+_MODULE_OF = {
+    "ControlRoom": "control.control_room",
+    "ImbalancePanel": "imbalance_panel",
+    "Picture": "picture",
+    "TimelineView": "timeline_view.widget",
+    "contention": "charts.contention",
+    "crossover": "charts.sweeps",
+    "errors_text": "simulated_measured",
+    "kind_errors": "simulated_measured",
+    "memory_ledger": "charts.memory",
+    "roofline": "charts.roofline",
+    "speed_up_map": "charts.sweeps",
+    "step_time_over_cv": "charts.sweeps",
+    "timeline_figure": "timeline_figure",
+    "timeline_picture": "picture",
+}
+
+__all__ = [
+    "ControlRoom",
+    "ImbalancePanel",
+    "Picture",
+    "TimelineView",
+    "contention",
+    "crossover",
+    "errors_text",
+    "kind_errors",
+    "memory_ledger",
+    "roofline",
+    "speed_up_map",
+    "step_time_over_cv",
+    "timeline_figure",
+    "timeline_picture",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)  # not kept: a submodule may have the name

@@ -1,0 +1,71 @@
+"""What a rank's memory holds under each strategy, beside what its GPU has."""
+
+from __future__ import annotations
+
+from dwdp_lab.scenario.precision import BYTES_PER_PARAM
+from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.scenario.strategy import StrategyName
+from dwdp_lab.simulate.hardware import load_hardware
+from dwdp_lab.timeline.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, STRATEGY_NAMES
+from dwdp_lab.view.charts.chart import Bars, Chart
+
+STRATEGIES: tuple[StrategyName, ...] = ("replicated", "dep", "weight_gather", "dwdp")
+PARTS = {
+    "attention, router, dense layers": BLUE,
+    "embeddings": SKY,
+    "experts kept": GREEN,
+    "staging slots": ORANGE,
+    "keys and values of one step": PURPLE,
+}
+
+
+def memory_bytes(scenario: Scenario, strategy: StrategyName) -> dict[str, float]:
+    """Bytes per rank of each of `PARTS`, for the rank with the most tokens. Activations are not counted."""
+    model, knobs = scenario.model, scenario.strategy
+    plain = BYTES_PER_PARAM[model.dtype]
+    dense = BYTES_PER_PARAM[model.dense_dtype or model.dtype]
+    projections = model.attention.projection_params(model.hidden) * model.layers
+    dense_layers = 3 * model.hidden * model.dense_intermediate * model.dense_layers
+    router = model.hidden * model.experts * model.moe_layers
+    shared = model.shared_experts * model.expert_bytes * model.moe_layers
+    local = model.experts if strategy == "replicated" else scenario.local_experts
+    in_slot = {"weight_gather": model.experts, "dwdp": model.experts - local}.get(strategy, 0)
+    if strategy == "dwdp" and knobs.weight_view == "merged":
+        in_slot = model.experts
+    slots = knobs.slots if scenario.ranks > 1 else 0
+    batches = scenario.batches
+    tokens = max(batches.tokens(rank, step) for rank in range(batches.ranks) for step in range(batches.steps))
+    kept = model.attention.kv_elements_per_token() * model.layers * plain
+    sizes = (
+        (projections + dense_layers) * dense + router * plain + shared,
+        2 * model.vocab * model.hidden * plain,
+        float(local * model.expert_bytes * model.moe_layers),
+        float(slots * in_slot * model.expert_bytes),
+        tokens * kept,
+    )
+    return dict(zip(PARTS, sizes, strict=True))
+
+
+def memory_ledger(scenario: Scenario) -> Chart:
+    """Stacked bars of `memory_bytes` for every strategy, in GB (1e9 bytes), and the memory of the scenario's GPU."""
+    hardware = load_hardware(scenario.hardware)
+    ledgers = [memory_bytes(scenario, name) for name in STRATEGIES]
+    totals = [sum(ledger.values()) / 1e9 for ledger in ledgers]
+    names = [STRATEGY_NAMES.get(name, name) for name in STRATEGIES]
+    fits = [name for name, total in zip(names, totals, strict=True) if total <= hardware.memory_gb.value]
+    limit = hardware.memory_gb.value
+    words = f"DWDP holds {totals[3]:,.3g} GB per rank, {totals[0] / totals[3]:.1f} x less than replicated. "
+    words += f"Into the {limit:,.0f} GB of {hardware.name} fit: {', '.join(fits) or 'none'}."
+    return Chart(
+        title=f"Memory per rank: {scenario.model.name}, {scenario.model.layers} layers",
+        x_title=f"strategy, N = {scenario.ranks}, L = {scenario.local_experts} of {scenario.model.experts} experts",
+        y_title="memory (GB)",
+        categories=tuple(names),
+        bars=tuple(
+            Bars(part, tuple(ledger[part] / 1e9 for ledger in ledgers), colour) for part, colour in PARTS.items()
+        ),
+        stacked=True,
+        limits=((f"{hardware.name}: {limit:,.0f} GB", limit),) if limit < 3 * max(totals) else (),
+        words=words,
+        notes=("computed from the model's shape; activations and framework not counted",),
+    )

@@ -1,0 +1,1 @@
+"""The control room: knobs, machines, runs and their history on one panel."""

@@ -1,0 +1,106 @@
+"""Why a knob does not apply now, in a few words; and which knobs belong to another kind of workload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dwdp_lab.view.control.choices import value
+from dwdp_lab.view.control.settings import WORKLOAD_FIELDS, Settings
+
+PREFETCHING = frozenset({"dwdp", "weight_gather"})
+
+
+def hidden(settings: Settings, name: str) -> bool:
+    """The knob belongs to another kind of workload."""
+    owners = [kind for kind, fields in WORKLOAD_FIELDS.items() if name in fields]
+    return bool(owners) and settings.wish("workload") not in owners
+
+
+def reason(settings: Settings, name: str) -> str:
+    """Why the knob changes nothing now; empty when it does. A knob of either strategy that is shown applies."""
+    why = _REASONS.get(name)
+    return why(settings) if why is not None else ""
+
+
+def _alone(settings: Settings) -> str:
+    return "one rank has no peers" if value(settings, "ranks") == 1 else ""
+
+
+def _fetches(settings: Settings) -> str:
+    return _alone(settings) or ("" if settings.strategies & PREFETCHING else f"{_names(settings)} fetches no weights")
+
+
+def _ahead(settings: Settings) -> str:
+    return _fetches(settings) or ("" if value(settings, "overlap") else "without overlap nothing is fetched ahead")
+
+
+def _distance(settings: Settings) -> str:
+    return _ahead(settings) or ("one slot: nothing to choose" if value(settings, "slots") == 1 else "")
+
+
+def _cross_step(settings: Settings) -> str:
+    steps = value(settings, "steps") if settings.wish("workload") in ("cv", "isl") else 2
+    return _ahead(settings) or ("there is one step" if steps == 1 else "")
+
+
+def _view(settings: Settings) -> str:  # a rank alone pulls nothing, and still merges
+    return "" if "dwdp" in settings.strategies else f"{_names(settings)} pulls nothing"
+
+
+def _pulls(settings: Settings) -> str:
+    return _alone(settings) or _view(settings)
+
+
+def _order(settings: Settings) -> str:
+    return _pulls(settings) or ("two ranks: each has one peer" if value(settings, "ranks") == 2 else "")
+
+
+def _dep(settings: Settings) -> str:
+    return _alone(settings) or ("" if "dep" in settings.strategies else f"{_names(settings)} sends no tokens")
+
+
+def _dep_rows(settings: Settings) -> str:
+    gathers = value(settings, "dep_form") == "all_gather"
+    return _dep(settings) or ("an all-gather sends every token to all" if gathers else "")
+
+
+def _local(settings: Settings) -> str:
+    return "replicated keeps all experts" if settings.strategies == {"replicated"} else ""
+
+
+def _link(settings: Settings) -> str:
+    if settings.machine == "cuda":
+        return "real links have their own speed"
+    if settings.strategies == {"replicated"}:
+        return "replicated moves nothing"
+    return _alone(settings)
+
+
+def _hardware(settings: Settings) -> str:
+    return "" if settings.machine == "sim" else "these ranks are real; the profile is of the simulation beside them"
+
+
+def _cv(settings: Settings) -> str:
+    return "one rank cannot be uneven" if value(settings, "ranks") == 1 else ""
+
+
+def _names(settings: Settings) -> str:
+    words = {"dep": "DEP", "dwdp": "DWDP", "weight_gather": "weight gather"}
+    return " or ".join(words.get(name, name) for name in sorted(settings.strategies))
+
+
+_REASONS: dict[str, Callable[[Settings], str]] = {
+    "overlap": _fetches,
+    "slots": _fetches,
+    "distance": _distance,
+    "cross_step": _cross_step,
+    "order": _order,
+    "slice": _pulls,
+    "view": _view,
+    "dep_form": _dep,
+    "dep_rows": _dep_rows,
+    "local": _local,
+    "link": _link,
+    "hardware": _hardware,
+    "cv": _cv,
+}

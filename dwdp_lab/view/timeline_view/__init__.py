@@ -1,0 +1,1 @@
+"""The interactive timeline: thousands of spans on a canvas, redrawn within a frame."""

@@ -1,0 +1,145 @@
+"""The course's plots: what they say is what the simulator gives, and they are drawn with units on every axis."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dwdp_lab.scenario.errors import ScenarioError
+from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.simulate.run import run_sim
+from dwdp_lab.timeline.metrics import metrics
+from dwdp_lab.view.charts.axis import axis
+from dwdp_lab.view.charts.chart import Chart
+from dwdp_lab.view.charts.contention import contention
+from dwdp_lab.view.charts.heat_map import HeatMap, colour
+from dwdp_lab.view.charts.memory import PARTS, memory_bytes, memory_ledger
+from dwdp_lab.view.charts.roofline import roofline
+from dwdp_lab.view.charts.sweeps import crossing_point, crossover, speed_up_map, step_time_over_cv, with_tokens
+
+SCENARIO = Scenario.create(
+    model="qwen3-30b-a3b", group={"ranks": 4}, workload={"tokens_per_rank": 16384, "cv": 0.2, "isl_tokens": 2048}
+).replace(**{"model.layers": 3})
+
+
+def written(chart: Chart | HeatMap) -> list[str]:
+    root = ElementTree.fromstring(chart.svg())
+    return [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+@pytest.mark.parametrize("plot", [crossover, step_time_over_cv, speed_up_map, roofline, contention, memory_ledger])
+def test_each_plot_is_an_svg_and_a_figure_with_its_titles_and_what_it_is_worth(plot) -> None:  # type: ignore[no-untyped-def]
+    chart = plot(SCENARIO)
+    words = written(chart)
+    assert {chart.title, chart.x_title, chart.y_title} <= set(words)
+    assert any("simulated" in line or "computed" in line for line in chart.notes)
+    assert chart.notes[0] in " ".join(words)
+    assert chart.svg() == chart._repr_svg_()
+    assert chart.words
+    figure = chart.figure()
+    assert figure.layout.xaxis.title.text == chart.x_title
+    assert figure.layout.yaxis.title.text == chart.y_title
+    assert len(figure.data) == (1 if isinstance(chart, HeatMap) else len(chart.curves) + len(chart.bars))
+
+
+def test_the_crossover_lies_where_the_curves_cross() -> None:
+    told: list[float] = []
+    chart = crossover(SCENARIO, (2048, 4096, 8192, 16384, 32768), told.append)
+    dep, dwdp, ideal = chart.curves
+    assert dwdp.y[3] == metrics(run_sim(with_tokens(SCENARIO, 16384))).step_ms
+    assert dwdp.y[0] > dep.y[0]
+    assert dwdp.y[-1] < dep.y[-1]
+    assert all(best <= other for best, other in zip(ideal.y, dwdp.y, strict=True))
+    tokens = float(chart.words.split("about ")[1].split(" ")[0].replace(",", ""))
+    assert 2048 < tokens < 32768
+    assert told[-1] == 1.0
+
+
+@given(st.floats(1.01, 50), st.floats(1.01, 50))
+def test_a_crossing_is_between_the_points_it_follows_from(below: float, above: float) -> None:
+    found = crossing_point((100, 200, 400), (1 / below, 1 / below, above))
+    assert found is not None
+    assert 200 <= found <= 400
+    assert crossing_point((1, 2), (1.1, 1.2)) is None
+    assert crossing_point((1, 2), (0.9, 0.95)) is None
+
+
+def test_imbalance_costs_dep_waiting() -> None:
+    chart = step_time_over_cv(SCENARIO, (0.0, 0.4))
+    dep, dwdp, ideal = chart.curves
+    assert dep.y[1] > dep.y[0]
+    assert ideal.y[1] == pytest.approx(ideal.y[0], rel=0.01)
+    assert dwdp.x == (0.0, 0.4)
+
+
+def test_the_map_holds_the_ratios_of_its_cells() -> None:
+    chart = speed_up_map(SCENARIO, (4096, 32768), (0.0, 0.3))
+    cell = with_tokens(SCENARIO.replace(**{"workload.cv": 0.3}), 32768)
+    dep, dwdp = (metrics(run_sim(cell.with_strategy(name))).tokens_per_s for name in ("dep", "dwdp"))
+    assert chart.values[1][1] == pytest.approx(dwdp / dep)
+    assert [len(row) for row in chart.values] == [2, 2]
+
+
+@given(st.floats(0.01, 100))
+def test_colours_are_as_strong_for_a_ratio_as_for_its_reciprocal(ratio: float) -> None:
+    def strength(colour: str) -> float:
+        red, blue = int(colour[1:3], 16), int(colour[5:7], 16)
+        return min(1.0, (247 - min(red, blue)) / 247)
+
+    assert strength(colour(ratio)) == pytest.approx(strength(colour(1 / ratio)), abs=0.02)
+    assert colour(1.0) == "#F7F7F7"
+
+
+def test_operations_lie_under_the_roof() -> None:
+    chart = roofline(SCENARIO)
+    peak = max(chart.curves[0].y)
+    points = {curve.labels[0]: (curve.x[0], curve.y[0]) for curve in chart.curves if curve.labels}
+    assert set(points) == {"attention", "route", "experts", "step against link"}
+    for name, (intensity, speed) in points.items():
+        if name != "step against link":
+            assert speed <= min(peak, intensity * 3350 / 1e3) * 1.001, name
+    moved = roofline(SCENARIO.with_strategy("replicated"))
+    assert moved.words == "replicated moves nothing between ranks."
+    assert "waits for what it moves" in roofline(SCENARIO.with_strategy("dep")).words
+
+
+def test_in_phase_ranks_share_no_source_and_ascending_ones_do() -> None:
+    balanced = SCENARIO.replace(**{"workload.cv": 0.0, "group.ranks": 4})
+    rotated, ascending = contention(balanced), contention(balanced.replace(**{"strategy.peer_order": "ascending"}))
+    assert rotated.bars[1].values == pytest.approx((100, 0, 0))
+    assert ascending.bars[1].values[0] < 50
+    assert rotated.bars[0].values == pytest.approx((44.44, 44.44, 11.11), abs=0.01)  # the paper's table 2
+    for chart in (rotated, ascending):
+        assert [sum(bars.values) for bars in chart.bars] == pytest.approx([100, 100])
+    with pytest.raises(ScenarioError, match=r"group\.ranks"):
+        contention(Scenario.create(group={"ranks": 1}))
+
+
+def test_the_ledger_adds_up_by_hand() -> None:
+    scenario = Scenario.create(group={"ranks": 2}, workload={"tokens_per_rank": 100, "cv": 0.0})
+    expert = 3 * 64 * 96 * 4
+    held = {name: memory_bytes(scenario, name) for name in ("replicated", "dep", "weight_gather", "dwdp")}
+    assert [each["experts kept"] for each in held.values()] == [32 * expert, 16 * expert, 16 * expert, 16 * expert]
+    assert [each["staging slots"] for each in held.values()] == [0, 0, 16 * expert, 8 * expert]
+    assert held["dwdp"]["embeddings"] == 2 * 256 * 64 * 4
+    assert held["dwdp"]["keys and values of one step"] == 100 * 4 * 2 * 2 * 16 * 4
+    assert held["dwdp"]["attention, router, dense layers"] == 4 * (64 * 16 * (2 * 4 + 2 * 2) + 64 * 8) * 4
+    merged = scenario.replace(**{"strategy.weight_view": "merged"})
+    assert memory_bytes(merged, "dwdp")["staging slots"] == 16 * expert
+    chart = memory_ledger(scenario)
+    assert [bars.label for bars in chart.bars] == list(PARTS)
+
+
+@given(st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=8), st.booleans(), st.booleans())
+def test_an_axis_has_room_for_its_values_and_round_ticks_within(values: list[float], log: bool, zero: bool) -> None:
+    made = axis(values, 50, 650, log, zero)
+    for value in values:
+        assert 50 <= made.place(value) <= 650
+    ticks = made.ticks()
+    assert 1 <= len(ticks) <= 10
+    for value, _ in ticks:
+        assert 49.9 <= made.place(value) <= 650.1
+    assert len({label for _, label in ticks}) == len(ticks)

@@ -1,0 +1,287 @@
+"""The whole room, turned and pressed as a person would, without a browser."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from machines_for_tests import LONG_S, Patient
+
+from dwdp_lab.execute.failures import RankFailed
+from dwdp_lab.scenario.errors import ScenarioError
+from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.simulate.run import run_sim
+from dwdp_lab.timeline.compare import compare
+from dwdp_lab.view import ControlRoom
+
+
+@pytest.fixture
+def room() -> Iterator[ControlRoom]:
+    made = ControlRoom(idle_s=None)
+    assert made.wait(LONG_S)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def patient(room: ControlRoom) -> Patient:
+    machine = Patient()
+    room.machines["cpu"] = machine
+    room.turn(machine="cpu")
+    return machine
+
+
+def shown_by(room: ControlRoom) -> list[str]:
+    return [f"{timeline.strategy} {timeline.provenance}" for timeline in room.timelines]
+
+
+def uploaded(name: str, content: bytes) -> dict[str, object]:
+    about = {"name": name, "type": "application/json", "size": len(content)}
+    return {**about, "last_modified": datetime.now(UTC), "content": memoryview(content)}
+
+
+def test_a_turned_knob_shows_what_the_simulator_says_of_the_new_scenario(room: ControlRoom) -> None:
+    assert shown_by(room) == ["dep simulated", "dwdp simulated"]
+    control = room.knobs.controls["cv"]
+    control.value = "0.35"
+    assert room.wait(LONG_S)
+    assert room.scenario.workload.cv == 0.35
+    fresh = [run_sim(room.scenario.with_strategy(name)) for name in ("dep", "dwdp")]
+    assert [timeline.spans for timeline in room.timelines] == [timeline.spans for timeline in fresh]
+    assert room.words == compare(fresh[1], fresh[0]).words
+    assert room.words.partition(": ")[0] in room.face.words.value
+    assert [run["operations"] for run in room.face.view.picture["runs"]] == [len(run.spans) for run in fresh]
+    assert room.picture().svg.startswith("<svg ")
+
+
+def test_every_knob_can_be_turned_by_hand(room: ControlRoom) -> None:
+    for name, control in room.knobs.controls.items():
+        before = room.settings.wish(name)
+        if hasattr(control, "options") and name != "file":
+            control.value = next(label for label in reversed(control.options) if label != control.value)
+        elif name == "file":
+            control.value = "mooncake-conversation-64"
+        else:
+            control.value = not control.value
+        assert room.settings.wish(name) != before, name
+        room.turn(workload="cv", **{name: before} if name != "workload" else {})
+        assert room.wait(LONG_S)
+    assert not room.face.run.disabled
+
+
+def test_knobs_that_do_not_apply_are_hidden_or_greyed_with_the_reason(room: ControlRoom) -> None:
+    knobs = room.knobs
+    assert knobs.controls["file"].layout.display == "none"
+    assert knobs.controls["cross_step"].disabled
+    assert "there is one step" in knobs.notes["cross_step"].value
+    room.turn(workload="trace")
+    assert knobs.controls["file"].layout.display is None
+    assert knobs.controls["cv"].layout.display == "none"
+    room.turn(strategy="replicated")
+    room.compare_with("alone")
+    assert knobs.controls["slots"].disabled
+    assert "replicated fetches no weights" in knobs.notes["overlap"].value
+    assert "Off now: replicated fetches no weights" in knobs.controls["slots"].tooltip
+    gpus = knobs.machine_buttons["cuda"]
+    assert gpus.disabled
+    assert gpus.tooltip == f"live GPUs: {room.machines['cuda'].missing}"
+    assert room.machines["cuda"].missing in knobs.machine_note.value
+
+
+def test_what_cannot_be_is_said_at_the_knob_and_nothing_is_lost(room: ControlRoom) -> None:
+    before = room.timelines
+    room.turn(workload="trace", file="no-such-trace.csv", mnt=4096)
+    assert room.wait(LONG_S)
+    assert "no-such-trace.csv" in room.knobs.notes["file"].value
+    assert room.face.run.disabled
+    assert room.timelines == before
+    assert "dwdp-stale" in room.face.view._dom_classes
+    with pytest.raises(ScenarioError, match=r"workload\.file"):
+        room.run()
+    room.turn(file="azure-2023-code-64")
+    assert room.wait(LONG_S)
+    assert room.scenario.workload.mnt_tokens == 4096
+    assert "no-such" not in room.knobs.notes["file"].value
+    assert not room.face.run.disabled
+    assert "dwdp-stale" not in room.face.view._dom_classes
+    with pytest.raises(KeyError, match="is no knob"):
+        room.turn(csv=1)
+
+
+def test_run_keeps_both_strategies_and_shows_them_measured(room: ControlRoom, patient: Patient) -> None:
+    room.face.run.click()
+    assert patient.began.wait(LONG_S)
+    assert room.state.phase == "running"
+    assert not room.face.stop.disabled
+    assert "half done" in room.face.state.value
+    patient.go_on.set()
+    assert room.wait(LONG_S)
+    assert shown_by(room) == ["dep measured", "dwdp measured"]
+    assert [run.title for run in room.history.runs] == ["#1 DEP, CPU, measured", "#2 DWDP, CPU, measured"]
+    assert "#2 DWDP" in room.face.subject.value
+    assert "attention" in room.face.errors.value
+    assert room.face.stop.disabled
+    room.compare_with("sim")
+    assert room.wait(LONG_S)
+    assert shown_by(room) == ["dwdp simulated", "dwdp measured"]
+    room.face.back.click()
+    assert room.wait(LONG_S)
+    assert shown_by(room) == ["dwdp simulated"]  # nothing is beside its own simulation
+    room.show(1)
+    room.turn(cv=0.1)
+    assert room.wait(LONG_S)
+    assert room.timelines[-1].provenance == "simulated"
+
+
+def test_stop_ends_the_run_and_the_room_goes_on(room: ControlRoom, patient: Patient) -> None:
+    room.run()
+    assert patient.began.wait(LONG_S)
+    room.turn(cv=0.4)  # knobs can be turned meanwhile, and the next run waits
+    room.run()
+    assert "one run waits" in room.face.state.value
+    room.face.stop.click()
+    assert room.wait(LONG_S)
+    assert room.state.doing == "stopped"
+    assert not room.history.runs
+    assert room.scenario.workload.cv == 0.4
+    assert len(patient.ran) == 1
+
+
+def test_a_failed_rank_shows_its_traceback_and_the_way_out(room: ControlRoom, patient: Patient) -> None:
+    patient.fails = RankFailed(1, 'Traceback (most recent call last):\n  File "x.py"\nValueError: <no>', "the log")
+    patient.go_on.set()
+    room.run()
+    assert room.wait(LONG_S)
+    shown = room.face.trouble.value
+    assert "ValueError: &lt;no&gt;" in shown
+    assert "Rank 1 failed and all ranks have been ended. Run starts new ones" in shown
+    patient.fails = None
+    room.run()
+    assert room.wait(LONG_S)
+    assert not room.face.trouble.value
+    assert len(room.history.runs) == 2
+
+
+def test_saved_runs_are_opened_as_recorded(room: ControlRoom, patient: Patient, tmp_path: Path) -> None:
+    patient.go_on.set()
+    room.run()
+    assert room.wait(LONG_S)
+    path = room.save(tmp_path / "runs.json")
+    room.forget(1)
+    room.forget(2)
+    assert room.wait(LONG_S)
+    room.face.open.value = (uploaded("runs.json", path.read_bytes()),)
+    assert room.wait(LONG_S)
+    assert shown_by(room) == ["dep recorded", "dwdp recorded"]
+    assert [run.number for run in room.history.runs] == [1, 2]
+    room.face.open.value = (uploaded("other.json", b"{}"),)
+    assert "other.json: the file is neither" in room.face.trouble.value
+    assert room.wait(LONG_S)
+    assert len(room.history.runs) == 2
+    sent: list[object] = []
+    room.face.view.send = lambda content, buffers=None: sent.append((content, buffers))
+    room.face.save.click()
+    assert sent == [({"file": "dwdp-runs.json"}, [room.history.to_text().encode()])]
+
+
+def test_history_lines_show_compare_and_forget(room: ControlRoom) -> None:
+    room.run()
+    assert room.wait(LONG_S)
+    room.turn(cv=0.5)
+    lines = room._table.widget.children
+    assert len(lines) == 2
+    show, against, forget = lines[-1].children[1].children
+    against.click()
+    assert room.wait(LONG_S)
+    assert room.timelines[0] == room.history.get(1).timeline
+    assert "(not the same batches)" in room.words
+    show.click()
+    assert room.wait(LONG_S)
+    assert room.timelines[-1] == room.history.get(1).timeline
+    forget.click()
+    assert room.wait(LONG_S)
+    assert [run.number for run in room.history.runs] == [2]
+    assert shown_by(room) == ["dwdp simulated"]  # what it was compared with is gone
+
+
+def test_plots_are_drawn_for_the_knobs_as_they_stand(room: ControlRoom) -> None:
+    room.plots.draw.click()
+    assert room.wait(LONG_S)
+    assert "<svg" in room.plots.picture.value
+    room.turn(cv=0.1)
+    assert "Draw renews it" in room.plots.note.value
+    room.plots.choice.value = "contention"
+    assert room.wait(LONG_S)
+    assert room.plots.drawn is not None
+    assert room.plots.drawn.title.startswith("Contention")
+    room.turn(slice=1 << 20, order="interleaved")
+    room.plots.draw.click()
+    assert room.wait(LONG_S)
+    assert "strategy.slice_bytes" in room.plots.picture.value
+
+
+def test_one_page_is_open_at_a_time(room: ControlRoom) -> None:
+    room.face.tabs["History"].value = True
+    assert [tab.value for tab in room.face.tabs.values()] == [False, False, True, False]
+    assert room.face._pages["History"].layout.display is None
+    assert room.face._pages["Numbers"].layout.display == "none"
+    room.face.tabs["History"].value = False  # pressing the open one again does not leave an empty page
+    assert room.face.tabs["History"].value
+
+
+def test_a_new_room_takes_the_place_and_the_history_of_the_one_before(room: ControlRoom, patient: Patient) -> None:
+    patient.go_on.set()
+    room.run()
+    assert room.wait(LONG_S)
+    patient.go_on.clear()
+    patient.began.clear()
+    room.run()
+    assert patient.began.wait(LONG_S)
+    following = ControlRoom()
+    assert room._runs.wait(LONG_S)  # its run has been stopped
+    assert patient.stops
+    assert following.wait(LONG_S)
+    assert [run.number for run in following.history.runs] == [1, 2]
+    assert "closed" in room.face.widget.children[0].value
+    following.close()
+
+
+def test_a_room_opens_on_any_scenario_and_refuses_a_machine_that_is_not_here() -> None:
+    scenario = Scenario.create(group={"ranks": 3}, workload={"kind": "explicit", "lengths": [[64], [128, 7], [32]]})
+    made = ControlRoom(scenario, machine="cpu", compared="alone")
+    assert made.wait(LONG_S)
+    assert made.scenario == scenario
+    assert made.timelines == (run_sim(scenario),)
+    assert made.words == "DWDP alone"
+    made.close()
+    with pytest.raises(ScenarioError, match=r"machine = 'cuda': allowed here are sim, cpu"):
+        ControlRoom(machine="cuda")
+
+
+def test_a_room_costs_no_figure_widget(room: ControlRoom) -> None:
+    import plotly.graph_objects as go
+
+    def parts(widget):  # type: ignore[no-untyped-def]
+        yield widget
+        for child in getattr(widget, "children", ()):
+            yield from parts(child)
+
+    assert not [widget for widget in parts(room.face.widget) if isinstance(widget, go.FigureWidget)]
+    assert "application/vnd.jupyter.widget-view+json" in room._repr_mimebundle_()
+
+
+def test_nothing_holds_a_room_that_is_closed_and_forgotten() -> None:
+    import ipywidgets
+
+    made = ControlRoom()
+    assert made.wait(LONG_S)
+    made.close()
+    gone = weakref.ref(made)
+    ipywidgets.Widget.close_all()
+    del made
+    gc.collect()
+    assert gone() is None
