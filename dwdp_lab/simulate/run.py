@@ -31,7 +31,9 @@ def run_sim(
     if strategy is not None:
         verify(programs, scenario)
     spans = run_programs(programs, CostModel.of(profile, scenario.link_gbps, physics))
-    notes = [f"hardware profile {profile.name} ({profile.provenance})"]
+    # peaks are a data sheet's limit, whatever else the profile knows
+    basis = profile.provenance if physics.efficiency else "limit"
+    notes = [f"hardware profile {profile.name} ({basis})"]
     if scenario.link_gbps is not None:
         notes.append(f"link set to {scenario.link_gbps:g} GB/s")
     batches = scenario.batches
