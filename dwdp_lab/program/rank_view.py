@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from dwdp_lab.program.operation import Kind, Op, Work
+from dwdp_lab.program.operation import Collective, Kind, Op, Work
 from dwdp_lab.program.pull_plan import pull_of
 from dwdp_lab.program.work import WorkModel
 from dwdp_lab.scenario.scenario import Scenario
@@ -25,6 +25,7 @@ class RankView:
     scenario: Scenario
     amounts: WorkModel
     _known: dict[tuple[str, int, int], Works] = field(default_factory=dict, repr=False)
+    _sent: dict[tuple[str, int, int], Collective] = field(default_factory=dict, repr=False)
 
     @property
     def knobs(self) -> Strategy:
@@ -110,17 +111,23 @@ class RankView:
 
     def send(self, kind: Kind, step: int, layer: int, waits: Events, signals: str) -> Op:
         """A collective that moves tokens: to the experts (dispatch, gather_tokens) or back."""
-        if kind == "dispatch":
-            amount = self.amounts.dispatch(self.rank, step, layer)
-        elif kind == "combine":
-            amount = self.amounts.combine(self.rank, step, layer)
-        elif kind == "gather_tokens":
-            amount = self.amounts.gather_tokens(self.rank, step)
-        elif kind == "reduce_tokens":
-            amount = self.amounts.reduce_tokens(self.rank, step)
-        else:
-            raise ValueError(f"kind = {kind!r}: dispatch, combine, gather_tokens or reduce_tokens move tokens")
-        return Op(kind, "comm", step, layer, waits, signals, collective=amount)
+        key = (kind, step, self._routing_variant(layer))
+        if key not in self._sent:
+            self._sent[key] = self._amount(kind, step, layer)
+        return Op(kind, "comm", step, layer, waits, signals, collective=self._sent[key])
+
+    def _amount(self, kind: Kind, step: int, layer: int) -> Collective:
+        match kind:
+            case "dispatch":
+                return self.amounts.dispatch(self.rank, step, layer)
+            case "combine":
+                return self.amounts.combine(self.rank, step, layer)
+            case "gather_tokens":
+                return self.amounts.gather_tokens(self.rank, step)
+            case "reduce_tokens":
+                return self.amounts.reduce_tokens(self.rank, step)
+            case _:
+                raise ValueError(f"kind = {kind!r}: dispatch, combine, gather_tokens or reduce_tokens move tokens")
 
 
 StrategyFunction = Callable[[RankView], Iterator[Op]]
