@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jupyter_servers import ROOT, end, running_server, start
 
-ROOT = Path(__file__).resolve().parents[2]
-START_S = 60.0
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = [
     "--no-sandbox",
@@ -87,49 +83,3 @@ def lab(folder: Path) -> Iterator[str]:
         yield f"{server['url']}lab/{{place}}?reset&token={server['token']}"
     finally:
         end(process)
-
-
-def start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
-    """A server whose configuration, runtime files and log are in the folder."""
-    own = {
-        "JUPYTER_CONFIG_DIR": folder / "config",
-        "JUPYTER_RUNTIME_DIR": folder / "runtime",
-        "JUPYTERLAB_SETTINGS_DIR": folder / "settings",
-        "JUPYTERLAB_WORKSPACES_DIR": folder / "workspaces",
-        "IPYTHONDIR": folder / "ipython",
-    }
-    environment = {**os.environ, **{name: str(path) for name, path in own.items()}}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    with (folder / "log").open("wb") as log:
-        return subprocess.Popen(command, env=environment, cwd=folder / "root", stdout=log, stderr=subprocess.STDOUT)
-
-
-def running_server(folder: Path, process: subprocess.Popen[bytes]) -> dict[str, str]:
-    """What the server says of itself (address, token), once it answers."""
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and process.poll() is None:
-        for file in (folder / "runtime").glob("jpserver-*.json"):
-            server: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
-            if answers(f"{server['url']}api?token={server['token']}"):
-                return server
-        time.sleep(0.1)
-    pytest.fail(f"JupyterLab did not start:\n{(folder / 'log').read_text(encoding='utf-8')[-2000:]}")
-
-
-def answers(address: str) -> bool:
-    """Whether a server answers there."""
-    try:
-        urllib.request.urlopen(address, timeout=2).close()
-    except OSError:
-        return False
-    return True
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End a server and its kernels."""
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -60,6 +60,8 @@ def test_a_person_turns_runs_stops_and_comes_back(page: Any, lab: str, folder: P
     text.press("Enter")
     page.locator(".dwdp-complaint").filter(has_text="no-such-trace").wait_for(timeout=LONG_MS)
     assert panel.words.startswith("Not possible")
+    paled = "() => getComputedStyle(document.querySelector('.dwdp-timeline').closest('.dwdp-stale')).opacity < 1"
+    page.wait_for_function(paled, timeout=LONG_MS)
     assert panel.button("Run").is_disabled()
     text.fill("mooncake-conversation-64")
     panel.after(lambda: text.press("Enter"))

@@ -9,16 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import end, start
 from in_the_page import Panel
+from jupyter_servers import end, listens, start
 
 pytestmark = pytest.mark.browser
-
-
-def listens(port: int) -> bool:
-    """Whether a server takes connections there."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.timeout(120)

@@ -1,4 +1,4 @@
-"""A machine that runs as long as a test wants."""
+"""A machine that runs as long as a test wants, and what a room shows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.strategy import StrategyName
 from dwdp_lab.simulate.run import run_sim
 from dwdp_lab.timeline.span import Timeline
+from dwdp_lab.view import ControlRoom
 
 LONG_S = 20.0
 
@@ -55,3 +56,8 @@ def measured(scenario: Scenario) -> Timeline:
     run = run_sim(scenario)
     spans = tuple(span._replace(start_us=2 * span.start_us, end_us=2 * span.end_us) for span in run.spans)
     return Timeline(spans, run.strategy, "cpu", "measured", run.tokens, run.steps, ("made by a test",))
+
+
+def shown_by(room: ControlRoom) -> list[str]:
+    """Strategy and provenance of the runs that are shown, from top to bottom."""
+    return [f"{timeline.strategy} {timeline.provenance}" for timeline in room.timelines]

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
-from machines_for_tests import LONG_S, Patient
+from machines_for_tests import LONG_S, Patient, shown_by
 
 from dwdp_lab.execute.failures import RankFailed
 from dwdp_lab.scenario.errors import ScenarioError
@@ -17,31 +14,6 @@ from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.run import run_sim
 from dwdp_lab.timeline.compare import compare
 from dwdp_lab.view import ControlRoom
-
-
-@pytest.fixture
-def room() -> Iterator[ControlRoom]:
-    made = ControlRoom(idle_s=None)
-    assert made.wait(LONG_S)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def patient(room: ControlRoom) -> Patient:
-    machine = Patient()
-    room.machines["cpu"] = machine
-    room.turn(machine="cpu")
-    return machine
-
-
-def shown_by(room: ControlRoom) -> list[str]:
-    return [f"{timeline.strategy} {timeline.provenance}" for timeline in room.timelines]
-
-
-def uploaded(name: str, content: bytes) -> dict[str, object]:
-    about = {"name": name, "type": "application/json", "size": len(content)}
-    return {**about, "last_modified": datetime.now(UTC), "content": memoryview(content)}
 
 
 def test_a_turned_knob_shows_what_the_simulator_says_of_the_new_scenario(room: ControlRoom) -> None:
@@ -99,7 +71,7 @@ def test_what_cannot_be_is_said_at_the_knob_and_nothing_is_lost(room: ControlRoo
     assert "no-such-trace.csv" in room.knobs.notes["file"].value
     assert room.face.run.disabled
     assert room.timelines == before
-    assert "dwdp-stale" in room.face.view._dom_classes
+    assert "dwdp-stale" in room.face.pane._dom_classes
     with pytest.raises(ScenarioError, match=r"workload\.file"):
         room.run()
     room.turn(file="azure-2023-code-64")
@@ -107,7 +79,7 @@ def test_what_cannot_be_is_said_at_the_knob_and_nothing_is_lost(room: ControlRoo
     assert room.scenario.workload.mnt_tokens == 4096
     assert "no-such" not in room.knobs.notes["file"].value
     assert not room.face.run.disabled
-    assert "dwdp-stale" not in room.face.view._dom_classes
+    assert "dwdp-stale" not in room.face.pane._dom_classes
     with pytest.raises(KeyError, match="is no knob"):
         room.turn(csv=1)
 
@@ -151,6 +123,23 @@ def test_stop_ends_the_run_and_the_room_goes_on(room: ControlRoom, patient: Pati
     assert len(patient.ran) == 1
 
 
+def test_interrupting_a_cell_that_waits_stops_the_run(
+    room: ControlRoom, patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room.run()
+    assert patient.began.wait(LONG_S)
+
+    def interrupted(_: float | None) -> bool:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(room._runs, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        room.wait(LONG_S)
+    assert room.wait(LONG_S)
+    assert room.state.doing == "stopped"
+
+
 def test_a_failed_rank_shows_its_traceback_and_the_way_out(room: ControlRoom, patient: Patient) -> None:
     patient.fails = RankFailed(1, 'Traceback (most recent call last):\n  File "x.py"\nValueError: <no>', "the log")
     patient.go_on.set()
@@ -164,73 +153,6 @@ def test_a_failed_rank_shows_its_traceback_and_the_way_out(room: ControlRoom, pa
     assert room.wait(LONG_S)
     assert not room.face.trouble.value
     assert len(room.history.runs) == 2
-
-
-def test_saved_runs_are_opened_as_recorded(room: ControlRoom, patient: Patient, tmp_path: Path) -> None:
-    patient.go_on.set()
-    room.run()
-    assert room.wait(LONG_S)
-    path = room.save(tmp_path / "runs.json")
-    room.forget(1)
-    room.forget(2)
-    assert room.wait(LONG_S)
-    room.face.open.value = (uploaded("runs.json", path.read_bytes()),)
-    assert room.wait(LONG_S)
-    assert shown_by(room) == ["dep recorded", "dwdp recorded"]
-    assert [run.number for run in room.history.runs] == [1, 2]
-    room.face.open.value = (uploaded("other.json", b"{}"),)
-    assert "other.json: the file is neither" in room.face.trouble.value
-    assert room.wait(LONG_S)
-    assert len(room.history.runs) == 2
-    sent: list[object] = []
-    room.face.view.send = lambda content, buffers=None: sent.append((content, buffers))
-    room.face.save.click()
-    assert sent == [({"file": "dwdp-runs.json"}, [room.history.to_text().encode()])]
-
-
-def test_history_lines_show_compare_and_forget(room: ControlRoom) -> None:
-    room.run()
-    assert room.wait(LONG_S)
-    room.turn(cv=0.5)
-    lines = room._table.widget.children
-    assert len(lines) == 2
-    show, against, forget = lines[-1].children[1].children
-    against.click()
-    assert room.wait(LONG_S)
-    assert room.timelines[0] == room.history.get(1).timeline
-    assert "(not the same batches)" in room.words
-    show.click()
-    assert room.wait(LONG_S)
-    assert room.timelines[-1] == room.history.get(1).timeline
-    forget.click()
-    assert room.wait(LONG_S)
-    assert [run.number for run in room.history.runs] == [2]
-    assert shown_by(room) == ["dwdp simulated"]  # what it was compared with is gone
-
-
-def test_plots_are_drawn_for_the_knobs_as_they_stand(room: ControlRoom) -> None:
-    room.plots.draw.click()
-    assert room.wait(LONG_S)
-    assert "<svg" in room.plots.picture.value
-    room.turn(cv=0.1)
-    assert "Draw renews it" in room.plots.note.value
-    room.plots.choice.value = "contention"
-    assert room.wait(LONG_S)
-    assert room.plots.drawn is not None
-    assert room.plots.drawn.title.startswith("Contention")
-    room.turn(slice=1 << 20, order="interleaved")
-    room.plots.draw.click()
-    assert room.wait(LONG_S)
-    assert "strategy.slice_bytes" in room.plots.picture.value
-
-
-def test_one_page_is_open_at_a_time(room: ControlRoom) -> None:
-    room.face.tabs["History"].value = True
-    assert [tab.value for tab in room.face.tabs.values()] == [False, False, True, False]
-    assert room.face._pages["History"].layout.display is None
-    assert room.face._pages["Numbers"].layout.display == "none"
-    room.face.tabs["History"].value = False  # pressing the open one again does not leave an empty page
-    assert room.face.tabs["History"].value
 
 
 def test_a_new_room_takes_the_place_and_the_history_of_the_one_before(room: ControlRoom, patient: Patient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from machines_for_tests import measured
@@ -69,6 +70,14 @@ def test_a_bare_timeline_and_one_whose_scenario_is_no_more_can_be_opened() -> No
     kept = json.loads(filled().to_text())
     kept["runs"][0]["scenario"]["workload"] = {"kind": "trace", "file": "gone.csv"}
     assert history.open_text(json.dumps(kept))[0].scenario is None
+
+
+def test_shipped_runs_are_there_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "two-gpus.json").write_text(filled().to_text(), encoding="utf-8")
+    (tmp_path / "clock.json").write_text('{"format": "of something else"}', encoding="utf-8")
+    found = {path.stem: path for path in sorted(tmp_path.glob("*.json"))}
+    monkeypatch.setattr("dwdp_lab.view.control.history.shipped", lambda *_: found)
+    assert [run.timeline.provenance for run in History.with_shipped_runs().runs] == ["recorded"] * 4
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"format": "something else"}', '{"format": "dwdp-lab runs 0"}'])

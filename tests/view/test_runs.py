@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from machines_for_tests import LONG_S, Patient
 
@@ -94,8 +96,6 @@ def test_a_run_that_fails_says_what_happened_and_the_way_out(error: BaseExceptio
     assert told.runs.wait(LONG_S)
     assert says in told.runs.state.trouble
     assert told.runs.state.phase == "idle"
-    import re
-
     assert re.search(advice, told.runs.state.advice)
     machine.fails = None
     told.runs.start(machine, TWO, ["dwdp"])

@@ -29,6 +29,7 @@ class Face:
         self.subject = widgets.HTML()
         self.back = widgets.Button(description="back to the knobs", layout={"display": "none"})
         self.view = TimelineView()
+        self.pane = widgets.VBox([self.view])  # it carries the class that pales the view: an anywidget has none
         self.live_strip = widgets.VBox(layout={"display": "none"})
         """Live figures of a machine that has any (utilisation, clocks, power) go here."""
         self.numbers = widgets.HTML()
@@ -62,7 +63,7 @@ class Face:
                 self.words,
                 widgets.HBox([self.subject, self.back]).add_class("dwdp-subject"),
                 self.live_strip,
-                self.view,
+                self.pane,
                 widgets.HBox(list(self.tabs.values())).add_class("dwdp-tabs"),
                 *self._pages.values(),
             ]

@@ -10,6 +10,7 @@ from typing import Any
 
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.scenario.shipped import shipped
 from dwdp_lab.timeline.json_form import FORMAT, from_json, to_json
 from dwdp_lab.timeline.palette import strategy_name
 from dwdp_lab.timeline.span import Timeline
@@ -50,6 +51,16 @@ class History:
     """Runs in the order they came, numbered from 1."""
 
     runs: list[Run] = field(default_factory=list)
+
+    @classmethod
+    def with_shipped_runs(cls) -> History:
+        """A history that begins with the recorded runs that ship in data/measured/."""
+        history = cls()
+        for path in shipped("measured", ".json").values():
+            text = path.read_text(encoding="utf-8")
+            if json.loads(text).get("format") in (RUNS_FORMAT, FORMAT):  # other measurements are kept there too
+                history.open_text(text)
+        return history
 
     def add(self, timeline: Timeline, scenario: Scenario | None, when: str = "") -> Run:
         """Keep a run made now (or `when`) under the next number."""

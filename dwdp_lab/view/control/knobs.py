@@ -25,7 +25,7 @@ SECTIONS: dict[str, dict[str, Knob]] = {
         "tokens": Knob("tokens per rank", "slider", "Mean new tokens per rank and step"),
         "cv": Knob("imbalance (CV)", "slider", "Standard deviation over mean of the tokens per rank"),
         "file": Knob("trace", "text", "A shipped list, or the path of an Azure CSV, Mooncake JSONL or JSON file"),
-        "divide": Knob("lengths over", "slider", "All lengths of the trace are divided by this"),
+        "divide": Knob("divide lengths", "slider", "All lengths of the trace are divided by this"),
         "ratio": Knob("ISL ratio", "slider", "Lengths are uniform between this share of ISL and ISL"),
         "std": Knob("ISL spread", "slider", "Standard deviation of a normal distribution around ISL; 0: use the ratio"),
         "isl": Knob("prompt (ISL)", "slider", "Tokens of one request"),

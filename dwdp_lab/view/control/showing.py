@@ -80,7 +80,7 @@ class Showing:
 
     def refuse(self, complaint: str) -> None:
         """The knobs say something that cannot be: what was shown stays, paled."""
-        self._face.view.add_class("dwdp-stale")
+        self._face.pane.add_class("dwdp-stale")
         self._face.words.value = words.refused(complaint)
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -113,7 +113,7 @@ class Showing:
         with _unswept():
             self.scene = drawn = scene(subject, compared, self._history)
             face.view.show(drawn.timelines, drawn.link_gbps, drawn.metrics)
-        face.view.remove_class("dwdp-stale")
+        face.pane.remove_class("dwdp-stale")
         face.words.value = words.headline(drawn.words)
         face.subject.value = words.subject(subject)
         face.back.layout.display = None if isinstance(subject, Run) else "none"

@@ -42,7 +42,9 @@ function ticks(view) {
   const length = view.to - view.from, power = 10 ** Math.floor(Math.log10(length / 8));
   const step = power * [1, 2, 2.5, 5, 10, 20].find((factor) => length / (power * factor) <= 8);
   const found = [];
-  for (let i = Math.ceil(view.from / step - 1e-9); i * step <= view.to + 1e-9 * step; i++) found.push(i * step);
+  for (let i = Math.ceil(view.from / step - 1e-9); i * step <= view.to + 1e-9 * step; i++) {
+    found.push(i * step + 0); // not -0
+  }
   return { found, step };
 }
 
@@ -221,7 +223,9 @@ function drawAxis(canvas, view, width) {
   pen.textAlign = "center";
   for (const tick of found) {
     pen.fillRect(GUTTER + (tick - view.from) * scale - 0.5, 0, 1, 4);
-    pen.fillText(tick.toFixed(Math.min(6, decimals)), GUTTER + (tick - view.from) * scale, 7);
+    const digits = Math.min(6, decimals);
+    const text = tick.toLocaleString("en-GB", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+    pen.fillText(text, GUTTER + (tick - view.from) * scale, 7);
   }
   pen.textAlign = "left";
   pen.fillText("time (ms)", 2, 7);

@@ -93,8 +93,9 @@ function words(run, i, styles) {
   const both = pair(run, i, styles);
   if (both.length) {
     const [pulled, used] = both, spare = run.start[used] - run.end[pulled];
+    const when = spare > 1e-4 * ms ? `${figures(spare)} ms after it ended` : "the moment it ended";
     lines.push(i === pulled
-      ? `used by the experts of layer ${run.layer[i]}, ${figures(Math.max(0, spare))} ms after it ended`
+      ? `used by the experts of layer ${run.layer[i]} ${when}`
       : `read what a pull of ${figures(run.end[pulled] - run.start[pulled])} ms brought`);
   }
   return lines;
