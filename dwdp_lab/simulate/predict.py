@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dwdp_lab.program.build import STRATEGIES
+from dwdp_lab.program.memory import Ledger, ledger
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.strategy import StrategyName
 from dwdp_lab.simulate.advice import advise
 from dwdp_lab.simulate.bound import Bound, bound_of
 from dwdp_lab.simulate.crossover import crossover
 from dwdp_lab.simulate.hardware import Hardware, load_hardware
-from dwdp_lab.simulate.memory import Ledger, ledger
 from dwdp_lab.simulate.outcome import simulate
 from dwdp_lab.simulate.physics import BOUND, REALISTIC, Physics
 from dwdp_lab.simulate.search import Best, OfRanks, best_settings, brief, over_ranks

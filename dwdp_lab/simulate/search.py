@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dwdp_lab.program.memory import ledger
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.strategy import PeerOrder
 from dwdp_lab.simulate.hardware import Hardware
-from dwdp_lab.simulate.memory import ledger
 from dwdp_lab.simulate.outcome import simulate
 from dwdp_lab.simulate.physics import Physics
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from dwdp_lab.cli.main import main
+from dwdp_lab.program.memory import ledger
 from dwdp_lab.program.placement import placement
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.advice import advise
 from dwdp_lab.simulate.bound import bound_of, shorter_without
 from dwdp_lab.simulate.crossover import crossover
 from dwdp_lab.simulate.hardware import load_hardware
-from dwdp_lab.simulate.memory import ledger
 from dwdp_lab.simulate.outcome import simulate
 from dwdp_lab.simulate.paper_data import paper_scenario
 from dwdp_lab.simulate.physics import BOUND, REALISTIC, Physics

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dwdp_lab.scenario.precision import BYTES_PER_PARAM
+from dwdp_lab.program.memory import ledger
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.strategy import StrategyName
 from dwdp_lab.simulate.hardware import load_hardware
@@ -21,28 +21,8 @@ PARTS = {
 
 def memory_bytes(scenario: Scenario, strategy: StrategyName) -> dict[str, float]:
     """Bytes per rank of each of `PARTS`, for the rank with the most tokens. Activations are not counted."""
-    model, knobs = scenario.model, scenario.strategy
-    plain = BYTES_PER_PARAM[model.dtype]
-    dense = BYTES_PER_PARAM[model.dense_dtype or model.dtype]
-    projections = model.attention.projection_params(model.hidden) * model.layers
-    dense_layers = 3 * model.hidden * model.dense_intermediate * model.dense_layers
-    router = model.hidden * model.experts * model.moe_layers
-    shared = model.shared_experts * model.expert_bytes * model.moe_layers
-    local = model.experts if strategy == "replicated" else scenario.local_experts
-    in_slot = {"weight_gather": model.experts, "dwdp": model.experts - local}.get(strategy, 0)
-    if strategy == "dwdp" and knobs.weight_view == "merged":
-        in_slot = model.experts
-    slots = knobs.slots if scenario.ranks > 1 else 0
-    batches = scenario.batches
-    tokens = max(batches.tokens(rank, step) for rank in range(batches.ranks) for step in range(batches.steps))
-    kept = model.attention.kv_elements_per_token() * model.layers * plain
-    sizes = (
-        (projections + dense_layers) * dense + router * plain + shared,
-        2 * model.vocab * model.hidden * plain,
-        float(local * model.expert_bytes * model.moe_layers),
-        float(slots * in_slot * model.expert_bytes),
-        tokens * kept,
-    )
+    held = ledger(scenario, strategy)
+    sizes = (held.attention + held.dense, held.embeddings, held.experts, held.staging, held.keys_values)
     return dict(zip(PARTS, sizes, strict=True))
 
 
