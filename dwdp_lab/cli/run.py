@@ -116,7 +116,7 @@ def _simulated(scenario: Scenario, strategies: list[StrategyName]) -> Iterator[O
 
 
 def _on_cpu_ranks(scenario: Scenario, strategies: list[StrategyName], verify: bool) -> Iterator[Outcome]:
-    from dwdp_lab.execute.memory_need import check_memory
+    from dwdp_lab.execute.cpu.memory_need import check_memory
     from dwdp_lab.execute.ranks import Ranks
     from dwdp_lab.model.supported import check_runs_on_ranks
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self, get_args
 
+from dwdp_lab.execute.cpu.memory_need import check_memory
 from dwdp_lab.execute.launch import Launcher
-from dwdp_lab.execute.memory_need import check_memory
 from dwdp_lab.execute.messages import Finished, Order, Progress
 from dwdp_lab.execute.rank_group import RankGroup
 from dwdp_lab.execute.run_result import RunResult, assemble, crowded, host_environment

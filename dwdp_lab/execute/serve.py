@@ -6,8 +6,8 @@ import sys
 
 import torch
 
-from dwdp_lab.execute.cpu_run import run_order
-from dwdp_lab.execute.kept import Kept
+from dwdp_lab.execute.cpu.kept import Kept
+from dwdp_lab.execute.cpu.run_order import run_order
 from dwdp_lab.execute.messages import Ready
 from dwdp_lab.execute.rank_session import RankSession
 

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from dwdp_lab.execute.shared_memory import PAGE, Mapping, copy_bytes, shared_block, whole_pages
+from dwdp_lab.execute.cpu.shared_memory import PAGE, Mapping, copy_bytes, shared_block, whole_pages
 
 
 def test_two_mappings_of_one_block_see_the_same_bytes() -> None:

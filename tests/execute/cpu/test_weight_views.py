@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from rank_scenarios import MODEL, ODD_MODEL, scenario
 from torch import Tensor
 
-from dwdp_lab.execute.composite import CompositeStaging, Region
-from dwdp_lab.execute.expert_store import ExpertStore
-from dwdp_lab.execute.shared_memory import PAGE
-from dwdp_lab.execute.staging import Staging, resident
+from dwdp_lab.execute.cpu.composite import CompositeStaging, Region
+from dwdp_lab.execute.cpu.expert_store import ExpertStore
+from dwdp_lab.execute.cpu.shared_memory import PAGE
+from dwdp_lab.execute.cpu.staging import Staging, resident
 from dwdp_lab.model.weights import expert_weights
 from dwdp_lab.program.placement import placement
 from dwdp_lab.program.pull_plan import pull_plan

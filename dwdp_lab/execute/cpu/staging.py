@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from dwdp_lab.execute.expert_store import ExpertStore, expert_tensor
-from dwdp_lab.execute.shared_memory import Mapping, copy_bytes, shared_block
+from dwdp_lab.execute.cpu.expert_store import ExpertStore, expert_tensor
+from dwdp_lab.execute.cpu.shared_memory import Mapping, copy_bytes, shared_block
 from dwdp_lab.model.weights import expert_parameters
 from dwdp_lab.program.pull_plan import Layout, Slice
 

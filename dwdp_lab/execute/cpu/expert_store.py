@@ -7,7 +7,7 @@ import os
 import torch
 from torch import Tensor
 
-from dwdp_lab.execute.shared_memory import Mapping, shared_block, whole_pages
+from dwdp_lab.execute.cpu.shared_memory import Mapping, shared_block, whole_pages
 from dwdp_lab.model.supported import torch_dtype
 from dwdp_lab.model.weights import expert_parameters, expert_weights
 from dwdp_lab.program.pull_plan import Layout, parameter_bytes

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from dwdp_lab.execute.cpu_operations import Computation
-from dwdp_lab.execute.cpu_setup import Setup, prepare
-from dwdp_lab.execute.kept import Kept
-from dwdp_lab.execute.lanes import LaneRun, Times
+from dwdp_lab.execute.cpu.kept import Kept
+from dwdp_lab.execute.cpu.lanes import LaneRun, Times
+from dwdp_lab.execute.cpu.operations import Computation
+from dwdp_lab.execute.cpu.setup import Setup, prepare
 from dwdp_lab.execute.messages import Finished, Order, Progress
 from dwdp_lab.execute.rank_session import RankSession
 from dwdp_lab.model.layers import final_norm

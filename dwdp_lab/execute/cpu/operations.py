@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dwdp_lab.execute.cpu_setup import Place, Setup
-from dwdp_lab.execute.exchange_all_gather import AllGatherExchange
-from dwdp_lab.execute.exchange_per_expert import PerExpertExchange
-from dwdp_lab.execute.exchange_per_rank import PerRankExchange
-from dwdp_lab.execute.exchange_rows import Exchange
+from dwdp_lab.execute.cpu.exchange_all_gather import AllGatherExchange
+from dwdp_lab.execute.cpu.exchange_per_expert import PerExpertExchange
+from dwdp_lab.execute.cpu.exchange_per_rank import PerRankExchange
+from dwdp_lab.execute.cpu.exchange_rows import Exchange
+from dwdp_lab.execute.cpu.setup import Place, Setup
 from dwdp_lab.model.layers import Routing, add_experts, attention, dense_mlp, experts, route, shared_experts
 from dwdp_lab.program.operation import Kind, Op
 

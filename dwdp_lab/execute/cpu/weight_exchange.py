@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 
-from dwdp_lab.execute.expert_store import ExpertStore
-from dwdp_lab.execute.shared_memory import Mapping
+from dwdp_lab.execute.cpu.expert_store import ExpertStore
+from dwdp_lab.execute.cpu.shared_memory import Mapping
 from dwdp_lab.program.pull_plan import Layout
 
 

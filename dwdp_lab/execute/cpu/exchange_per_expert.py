@@ -12,8 +12,8 @@ import torch
 from dwdp_kernels.grouped_mlp import expert_rows, sort_by_expert, weighted_sum
 from torch import Tensor
 
-from dwdp_lab.execute.exchange_rows import exchange_rows, gather_counts
-from dwdp_lab.execute.staging import ExpertTensors
+from dwdp_lab.execute.cpu.exchange_rows import exchange_rows, gather_counts
+from dwdp_lab.execute.cpu.staging import ExpertTensors
 from dwdp_lab.model.layers import Routing
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dwdp_lab.execute.exchange_rows import exchange_rows, gather_counts, packed, partial_sums, unpacked
-from dwdp_lab.execute.staging import ExpertTensors
+from dwdp_lab.execute.cpu.exchange_rows import exchange_rows, gather_counts, packed, partial_sums, unpacked
+from dwdp_lab.execute.cpu.staging import ExpertTensors
 from dwdp_lab.model.layers import Routing
 
 

@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from dwdp_lab.execute.exchange_rows import exchange_rows, packed, partial_sums, unpacked
-from dwdp_lab.execute.staging import ExpertTensors
+from dwdp_lab.execute.cpu.exchange_rows import exchange_rows, packed, partial_sums, unpacked
+from dwdp_lab.execute.cpu.staging import ExpertTensors
 from dwdp_lab.model.layers import Routing
 
 

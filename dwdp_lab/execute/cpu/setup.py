@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from dwdp_lab.execute.composite import CompositeStaging
-from dwdp_lab.execute.expert_store import ExpertStore
-from dwdp_lab.execute.kept import Kept
+from dwdp_lab.execute.cpu.composite import CompositeStaging
+from dwdp_lab.execute.cpu.expert_store import ExpertStore
+from dwdp_lab.execute.cpu.kept import Kept
+from dwdp_lab.execute.cpu.process_group import join_process_group
+from dwdp_lab.execute.cpu.shared_memory import Mapping
+from dwdp_lab.execute.cpu.staging import ExpertTensors, Staging, resident
+from dwdp_lab.execute.cpu.weight_exchange import WeightExchange
 from dwdp_lab.execute.messages import Order
-from dwdp_lab.execute.process_group import join_process_group
 from dwdp_lab.execute.rank_session import RankSession
-from dwdp_lab.execute.shared_memory import Mapping
-from dwdp_lab.execute.staging import ExpertTensors, Staging, resident
-from dwdp_lab.execute.weight_exchange import WeightExchange
 from dwdp_lab.model.inputs import cached_kv, hidden_inputs
 from dwdp_lab.model.layers import KV
 from dwdp_lab.model.weights import LayerWeights

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from dwdp_lab.execute.expert_store import ExpertStore
+from dwdp_lab.execute.cpu.expert_store import ExpertStore
+from dwdp_lab.execute.cpu.shared_memory import Mapping
 from dwdp_lab.execute.rank_session import RankSession
-from dwdp_lab.execute.shared_memory import Mapping
 from dwdp_lab.model.weights import LayerWeights, layer_weights
 from dwdp_lab.program.placement import Placement
 from dwdp_lab.scenario.model_shape import ModelShape

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import os
 
-from dwdp_lab.execute.expert_store import ExpertStore
-from dwdp_lab.execute.shared_memory import PAGE, Mapping, copy_bytes, shared_block
-from dwdp_lab.execute.staging import Staging
+from dwdp_lab.execute.cpu.expert_store import ExpertStore
+from dwdp_lab.execute.cpu.shared_memory import PAGE, Mapping, copy_bytes, shared_block
+from dwdp_lab.execute.cpu.staging import Staging
 from dwdp_lab.program.pull_plan import Layout
 
 

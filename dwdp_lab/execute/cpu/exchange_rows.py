@@ -11,7 +11,7 @@ import torch.distributed as dist
 from dwdp_kernels.grouped_mlp import expert_rows, sort_by_expert, weighted_sum
 from torch import Tensor
 
-from dwdp_lab.execute.staging import ExpertTensors
+from dwdp_lab.execute.cpu.staging import ExpertTensors
 from dwdp_lab.model.layers import Routing
 
 

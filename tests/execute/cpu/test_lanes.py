@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from dwdp_lab.execute.lanes import LaneRun
+from dwdp_lab.execute.cpu.lanes import LaneRun
 from dwdp_lab.program.build import build
 from dwdp_lab.program.operation import Lane, Op
 from dwdp_lab.scenario.scenario import Scenario

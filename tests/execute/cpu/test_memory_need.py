@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dwdp_lab.execute.memory_need import needed_bytes
+from dwdp_lab.execute.cpu.memory_need import needed_bytes
 from dwdp_lab.execute.ranks import Ranks
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario

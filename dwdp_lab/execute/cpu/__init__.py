@@ -1,0 +1,1 @@
+"""The CPU machine: threads, shared memory and gloo."""

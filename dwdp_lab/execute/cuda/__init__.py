@@ -1,0 +1,1 @@
+"""The CUDA machine: streams, events, copy engines and NCCL."""

@@ -1,0 +1,97 @@
+"""What the CUDA machine asks of one GPU: streams and events, virtual memory, copies by copy engine.
+
+Written down once, so that all above it also runs without a GPU, on a stand-in that delays and reorders whatever
+streams and events leave open (tests/execute/cuda). Addresses are plain integers, as the driver hands them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Copy(NamedTuple):
+    """`nbytes` from one address to another, both mapped on this rank's device (the source may be a peer's memory)."""
+
+    target: int
+    source: int
+    nbytes: int
+
+
+class Event(Protocol):
+    """A point in a stream. Waiting for one that nobody recorded passes at once, as with CUDA."""
+
+
+class Stream(Protocol):
+    """Work in order. No method blocks the host."""
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Queue what `work` launches: torch operations and kernels."""
+
+    def copy(self, copies: Sequence[Copy]) -> None:
+        """Queue copies by copy engine. They may land in any order among themselves."""
+
+    def wait(self, event: Event) -> None:
+        """What is queued after this starts only when the event's last record so far has happened."""
+
+    def record(self, event: Event) -> None:
+        """The event happens when all that is queued before it has ended."""
+
+
+class Memory(Protocol):
+    """Virtual memory as the CUDA driver has it: physical blocks, ranges of addresses, and mappings between them.
+
+    All sizes and addresses are multiples of `granularity`. A block is always mapped whole: the driver takes no
+    offset into one. A released block lives on until its last mapping, here or in a peer, is gone.
+    """
+
+    granularity: int
+
+    def create(self, nbytes: int) -> int:
+        """A new physical block on this device, exportable; its handle."""
+
+    def export(self, block: int) -> int:
+        """A file descriptor of the block, for a peer process; the caller closes it."""
+
+    def adopt(self, fd: int) -> int:
+        """A handle of the block behind a peer's descriptor, which stays the caller's to close."""
+
+    def release(self, block: int) -> None:
+        """Give the handle back."""
+
+    def reserve(self, nbytes: int) -> int:
+        """A range of addresses with nothing behind it."""
+
+    def map(self, address: int, nbytes: int, block: int) -> None:
+        """Put the whole block behind these addresses, readable and writable from this device."""
+
+    def unmap(self, address: int, nbytes: int) -> None:
+        """Take what is behind these addresses away; whole mappings only, and no kernel may use them any more."""
+
+    def free(self, address: int, nbytes: int) -> None:
+        """Give a range back that was reserved with this size, after all of it is unmapped."""
+
+    def tensor(self, address: int, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """A contiguous tensor on this device over mapped addresses. It does not keep them mapped."""
+
+
+class Device(Protocol):
+    """One rank's GPU."""
+
+    torch_device: torch.device
+    memory: Memory
+
+    def stream(self, name: str) -> Stream:
+        """A new stream; the name shows in profilers."""
+
+    def event(self, timed: bool = False) -> Event:
+        """A new event; `timed` ones can be measured between."""
+
+    def elapsed_us(self, first: Event, second: Event) -> float:
+        """From one timed event to another, both of which have happened (`synchronize`)."""
+
+    def synchronize(self) -> None:
+        """Block the host until everything queued on this device by this process has ended."""
