@@ -5,8 +5,10 @@ from __future__ import annotations
 from dwdp_lab.program.dep import dep
 from dwdp_lab.program.dwdp import dwdp
 from dwdp_lab.program.operation import Program
+from dwdp_lab.program.pipeline import pipeline
 from dwdp_lab.program.rank_view import RankView, StrategyFunction
 from dwdp_lab.program.replicated import replicated
+from dwdp_lab.program.tensor import tensor
 from dwdp_lab.program.weight_gather import weight_gather
 from dwdp_lab.program.work import WorkModel
 from dwdp_lab.scenario.scenario import Scenario
@@ -17,6 +19,8 @@ STRATEGIES: dict[StrategyName, StrategyFunction] = {
     "dep": dep,
     "weight_gather": weight_gather,
     "dwdp": dwdp,
+    "tensor": tensor,
+    "pipeline": pipeline,
 }
 
 

@@ -13,10 +13,12 @@ Fetch = Callable[[int, int, int, tuple[str, ...], str], Op]
 
 def dwdp(rank: RankView) -> Iterator[Op]:
     """Two lanes and, per slot, two events: `pulled` (read after write) and `consumed` (write after read)."""
-    yield from prefetching(rank, rank.pull, rank.busy_steps, merge=rank.knobs.weight_view == "merged")
+    knobs = rank.knobs
+    distance = 0 if knobs.pull == "routed" else knobs.distance  # which experts are routed to is known no earlier
+    yield from prefetching(rank, rank.pull, rank.busy_steps, distance, merge=knobs.weight_view == "merged")
 
 
-def prefetching(rank: RankView, fetch: Fetch, steps: Sequence[int], merge: bool) -> Iterator[Op]:
+def prefetching(rank: RankView, fetch: Fetch, steps: Sequence[int], distance: int, merge: bool) -> Iterator[Op]:
     """Compute layer after layer, fetching each MoE layer's experts `distance` MoE layers ahead.
 
     A fetch waits for its slot's last reader, and, when the distance is shorter than the slots allow, for the moment
@@ -24,7 +26,7 @@ def prefetching(rank: RankView, fetch: Fetch, steps: Sequence[int], merge: bool)
     of a step also wait for the last experts of the step before.
     """
     knobs = rank.knobs
-    slots, distance = knobs.slots, knobs.distance
+    slots = knobs.slots
     occasions = [(step, layer) for step in steps for layer in rank.moe_layers]
     per_step = len(rank.moe_layers)
 

@@ -28,16 +28,34 @@ Kind = Literal[
     "gather_tokens",
     "reduce_tokens",
     "gather_weights",
+    "all_reduce_attention",
+    "all_reduce_mlp",
+    "send",
+    "recv",
 ]
-COLLECTIVES: frozenset[Kind] = frozenset({"dispatch", "combine", "gather_tokens", "reduce_tokens", "gather_weights"})
+ALL_REDUCES: frozenset[Kind] = frozenset({"all_reduce_attention", "all_reduce_mlp"})
+"""Every rank gets the sum of all ranks' parts of a result [T, H], added in rank order, and adds the residual. A group
+whose programs have any of these is split by `tensor`: each rank keeps its share of every layer (scenario/shares.py) and
+works on the tokens of all ranks."""
+
+COLLECTIVES: frozenset[Kind] = ALL_REDUCES.union(
+    ("dispatch", "combine", "gather_tokens", "reduce_tokens", "gather_weights")
+)
 """Kinds that start only when all ranks have reached them."""
+
+MESSAGES: frozenset[Kind] = frozenset({"send", "recv"})
+"""A micro-batch's hidden states go from one rank to another; both ends start only when both are there."""
 
 
 def lane_of(kind: Kind) -> Lane:
-    """The lane that a machine runs a kind on: collectives of one rank never overlap, and neither do its pulls."""
-    if kind in COLLECTIVES:
+    """The lane that a machine runs a kind on: collectives of one rank never overlap, and neither do its pulls.
+
+    What is sent is written into the peer's memory as a pull is read from it, by a copy engine, on the copy lane. What
+    is received comes on the other, so that a rank can send one micro-batch while it receives the next.
+    """
+    if kind in COLLECTIVES or kind == "recv":
         return "comm"
-    return "copy" if kind == "pull" else "compute"
+    return "copy" if kind in ("pull", "send") else "compute"
 
 
 Unit = Literal["gemm", "grouped_gemm", "attention", "activations", "memory"]
@@ -65,17 +83,25 @@ class Stage(NamedTuple):
 
 
 class Pull(NamedTuple):
-    """What one pull moves, as the simulator sees it; the byte ranges are in the rank's PullPlan."""
+    """What one pull moves, as the simulator sees it; the byte ranges are in the rank's PullPlan.
+
+    `routed`: only the experts that the layer's tokens were routed to; then bytes and copies are expected values.
+    """
 
     stages: tuple[Stage, ...]
     nbytes: float
-    copies: int  # copy commands issued
+    copies: float  # copy commands issued
+    routed: bool = False
 
 
 class Collective(NamedTuple):
-    """What this rank sends to each rank (bytes; its own entry is 0)."""
+    """What this rank sends to each rank (bytes; its own entry is 0).
+
+    `added_up`: sums of what ranks have will do, so ranks that are close together may add up theirs before they send.
+    """
 
     sent_bytes: tuple[float, ...]
+    added_up: bool = False
 
 
 class Op(NamedTuple):
@@ -91,9 +117,12 @@ class Op(NamedTuple):
     pull: Pull | None = None
     collective: Collective | None = None
     slot: int | None = None  # the staging slot that is filled, merged into or read
+    micro: int | None = None  # the micro-batch of the step that it works on; None: the rank's own batch
+    peer: int | None = None  # the rank that a message goes to or comes from
 
     def __str__(self) -> str:
-        return f"{self.kind} of layer {self.layer}, step {self.step}"
+        micro = f", micro-batch {self.micro}" if self.micro is not None else ""
+        return f"{self.kind} of layer {self.layer}, step {self.step}{micro}"
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ Without slices the last two visit the rotated peers, parameter by parameter.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from math import ceil
 from typing import NamedTuple
 
@@ -88,8 +89,8 @@ def peer_rotation(rank: int, ranks: int) -> list[int]:
     return [(rank + shift) % ranks for shift in range(1, ranks)]
 
 
-def pull_plan(scenario: Scenario, rank: int) -> PullPlan:
-    """The byte-exact plan of one rank; every remote expert is copied exactly once."""
+def pull_plan(scenario: Scenario, rank: int, wanted: Collection[int] | None = None) -> PullPlan:
+    """The byte-exact plan of one rank; every remote expert, or every one that is `wanted`, is copied exactly once."""
     where = placement(scenario)
     knobs = scenario.strategy
     sizes = parameter_bytes(scenario.model)
@@ -97,13 +98,15 @@ def pull_plan(scenario: Scenario, rank: int) -> PullPlan:
     remote_only = knobs.weight_view == "split"
     slot = Layout(sizes, where.experts - where.local_experts if remote_only else where.experts)
     local = where.local(rank)
-    shares = dict(where.pulled(rank))
+    shares = {peer: runs for peer, share in where.pulled(rank) if (runs := _runs(share, wanted))}
 
     def slot_index(expert: int) -> int:
         return expert if not remote_only or expert < local.start else expert - where.local_experts
 
     def pieces(peer: int, parameter: str, size: int) -> list[Slice]:
-        experts = shares[peer]
+        return [piece for experts in shares[peer] for piece in run_pieces(peer, experts, parameter, size)]
+
+    def run_pieces(peer: int, experts: range, parameter: str, size: int) -> list[Slice]:
         source = shard.offset(parameter, experts.start - where.local(peer).start)
         target = slot.offset(parameter, slot_index(experts.start))
         total = len(experts) * size
@@ -127,6 +130,18 @@ def pull_plan(scenario: Scenario, rank: int) -> PullPlan:
                     elif peer in queues and piece is not None:
                         slices.append(piece)
     return PullPlan(tuple(slices), shard, slot)
+
+
+def _runs(share: range, wanted: Collection[int] | None) -> list[range]:
+    """The stretches of a peer's share that are wanted, each one piece of memory per parameter."""
+    if wanted is None:
+        return [share]
+    runs: list[range] = []
+    for expert in share:
+        if expert in wanted:
+            more = runs and runs[-1].stop == expert
+            runs[-1:] = [range(runs[-1].start, expert + 1)] if more else [*runs[-1:], range(expert, expert + 1)]
+    return runs
 
 
 def _visits(rank: int, ranks: int, order: PeerOrder) -> list[int]:
@@ -158,9 +173,38 @@ def _pull(
     slice_bytes: int | None,
 ) -> Pull:
     shares = {peer: len(experts) for peer, experts in where.pulled(rank)}
-    peers = [peer for peer in _visits(rank, where.ranks, order) if peer in shares]
-    expert_bytes = sum(size for _, size in sizes)
     copies = sum(ceil(count * size / (slice_bytes or count * size)) for count in shares.values() for _, size in sizes)
+    return Pull(*_stages(shares, where.ranks, sizes, rank, order, slice_bytes), copies)
+
+
+def routed_pull_of(scenario: Scenario, rank: int, visited: Sequence[float]) -> Pull:
+    """The same for a pull of routed experts only, where expert e is one of them with probability `visited[e]`.
+
+    Copies are counted per stretch of neighbours that are pulled, as those of their bytes beyond that many slices are.
+    """
+    knobs, where, sizes = scenario.strategy, placement(scenario), parameter_bytes(scenario.model)
+    shares, copies = {}, 0.0
+    for peer, experts in where.pulled(rank):
+        chances = visited[experts.start : experts.stop]
+        shares[peer] = count = sum(chances)
+        stretches = chances[0] + sum(chance * (1.0 - before) for before, chance in pairwise(chances))
+        for _, size in sizes:
+            copies += max(stretches, count * size / knobs.slice_bytes if knobs.slice_bytes else 0.0)
+    shares = {peer: count for peer, count in shares.items() if count > 0.0}
+    return Pull(*_stages(shares, where.ranks, sizes, rank, knobs.peer_order, knobs.slice_bytes), copies, True)
+
+
+def _stages(
+    shares: Mapping[int, float],
+    ranks: int,
+    sizes: tuple[tuple[str, int], ...],
+    rank: int,
+    order: PeerOrder,
+    slice_bytes: int | None,
+) -> tuple[tuple[Stage, ...], float]:
+    """Who is read at the same time for shares of so many experts per peer, and the bytes in all."""
+    peers = [peer for peer in _visits(rank, ranks, order) if peer in shares]
+    expert_bytes = sum(size for _, size in sizes)
     nbytes = sum(shares.values()) * expert_bytes
     stages: list[Stage] = []
     if order in ("ascending", "rotated"):
@@ -169,9 +213,9 @@ def _pull(
         stages = [Stage(((peer, float(shares[peer] * size)),)) for _, size in sizes for peer in peers]
     else:
         # round robin drains all queues evenly until the shortest is empty, then goes on with the others
-        drained = 0
+        drained = 0.0
         for level in sorted(set(shares.values())):
             members = [peer for peer in peers if shares[peer] >= level]
             stages.append(Stage(tuple((peer, float((level - drained) * expert_bytes)) for peer in members)))
             drained = level
-    return Pull(tuple(stages), float(nbytes), copies)
+    return tuple(stages), float(nbytes)

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from dwdp_lab.program.operation import Collective, Kind, Op, Work
-from dwdp_lab.program.pull_plan import pull_of
+from dwdp_lab.program.micro_batches import MicroBatch, micro_batches
+from dwdp_lab.program.operation import Collective, Kind, Op, Pull, Work
+from dwdp_lab.program.pull_plan import pull_of, routed_pull_of
 from dwdp_lab.program.work import WorkModel
+from dwdp_lab.scenario.batches import Batch
 from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.scenario.shares import stage_of
 from dwdp_lab.scenario.strategy import Strategy
 
 Works = tuple[Work, ...]
@@ -19,13 +22,19 @@ Events = tuple[str, ...]
 @dataclass(frozen=True)
 class RankView:
     """One rank of one scenario. Its methods make operations with their work and bytes filled in; the strategy decides
-    their order, waits and signals."""
+    their order, waits and signals.
+
+    `micro` makes an operation work on a micro-batch of the step instead of the rank's own batch. What a rank of
+    `tensor` does is in program/tensor_view.py.
+    """
 
     rank: int
     scenario: Scenario
     amounts: WorkModel
-    _known: dict[tuple[str, int, int], Works] = field(default_factory=dict, repr=False)
+    _known: dict[tuple[str, int, int, int | None], Works] = field(default_factory=dict, repr=False)
     _sent: dict[tuple[str, int, int], Collective] = field(default_factory=dict, repr=False)
+    _pulls: dict[tuple[int, int], Pull] = field(default_factory=dict, repr=False)
+    _micro: dict[int, tuple[MicroBatch, ...]] = field(default_factory=dict, repr=False)
 
     @property
     def knobs(self) -> Strategy:
@@ -51,13 +60,32 @@ class RankView:
         """The steps in which this rank has tokens; a rank that is independent runs only these."""
         return tuple(step for step in self.all_steps if self.tokens(step))
 
-    def tokens(self, step: int) -> int:
-        """New tokens of this rank in a step."""
+    @cached_property
+    def stages(self) -> tuple[range, ...]:
+        """The layers that each rank of a pipeline keeps, by rank."""
+        ranks = self.scenario.ranks
+        return tuple(stage_of(self.scenario.model, ranks, rank) for rank in range(ranks))
+
+    def micro_batches(self, step: int) -> tuple[MicroBatch, ...]:
+        """The micro-batches of a step, of all ranks; an operation names one by its place here."""
+        if step not in self._micro:
+            self._micro[step] = micro_batches(self.scenario, step)
+        return self._micro[step]
+
+    def tokens(self, step: int, micro: int | None = None) -> int:
+        """New tokens of this rank, or of a micro-batch, in a step."""
+        if micro is not None:
+            return self.micro_batches(step)[micro].tokens
         return self.scenario.batches.tokens(self.rank, step)
 
-    def _once(self, name: str, step: int, variant: int, make: Callable[[], Works]) -> Works:
+    def _batch(self, step: int, micro: int | None) -> Batch:
+        if micro is not None:
+            return self.micro_batches(step)[micro].batch
+        return self.scenario.batches.by_rank[self.rank][step]
+
+    def _once(self, name: str, step: int, variant: int, make: Callable[[], Works], micro: int | None = None) -> Works:
         """Most layers do the same work: one object for all of them."""
-        key = (name, step, variant)
+        key = (name, step, variant, micro)
         if key not in self._known:
             self._known[key] = make()
         return self._known[key]
@@ -65,29 +93,38 @@ class RankView:
     def _routing_variant(self, layer: int) -> int:
         return layer if self.scenario.workload.router_skew else 0
 
-    def attention(self, step: int, layer: int, waits: Events = ()) -> Op:
+    def attention(self, step: int, layer: int, waits: Events = (), micro: int | None = None) -> Op:
         """Norm, projections and causal attention, residual added."""
-        batch = self.scenario.batches.by_rank[self.rank][step]
-        work = self._once("attention", step, layer % 2, lambda: self.amounts.attention(batch, layer))
-        return Op("attention", "compute", step, layer, waits, None, work)
+        work = self._once(
+            "attention", step, layer % 2, lambda: self.amounts.attention(self._batch(step, micro), layer), micro
+        )
+        return Op("attention", "compute", step, layer, waits, None, work, micro=micro)
 
-    def dense(self, step: int, layer: int) -> Op:
+    def dense(self, step: int, layer: int, signals: str | None = None, micro: int | None = None) -> Op:
         """The MLP of a dense layer."""
-        work = self._once("dense", step, 0, lambda: self.amounts.dense(self.tokens(step)))
-        return Op("dense", "compute", step, layer, (), None, work)
+        work = self._once("dense", step, 0, lambda: self.amounts.dense(self.tokens(step, micro)), micro)
+        return Op("dense", "compute", step, layer, (), signals, work, micro=micro)
 
-    def route(self, step: int, layer: int, signals: str | None = None) -> Op:
+    def route(self, step: int, layer: int, signals: str | None = None, micro: int | None = None) -> Op:
         """Router and top-k."""
-        work = self._once("route", step, 0, lambda: self.amounts.route(self.tokens(step)))
-        return Op("route", "compute", step, layer, (), signals, work)
+        work = self._once("route", step, 0, lambda: self.amounts.route(self.tokens(step, micro)), micro)
+        return Op("route", "compute", step, layer, (), signals, work, micro=micro)
 
     def experts(
-        self, step: int, layer: int, waits: Events = (), signals: str | None = None, slot: int | None = None
+        self,
+        step: int,
+        layer: int,
+        waits: Events = (),
+        signals: str | None = None,
+        slot: int | None = None,
+        micro: int | None = None,
     ) -> Op:
         """All experts for the rank's own tokens, reading remote weights from `slot` (None: all are resident)."""
         variant = self._routing_variant(layer)
-        work = self._once("experts", step, variant, lambda: self.amounts.experts(self.tokens(step), layer))
-        return Op("experts", "compute", step, layer, waits, signals, work, slot=slot)
+        work = self._once(
+            "experts", step, variant, lambda: self.amounts.experts(self.tokens(step, micro), layer), micro
+        )
+        return Op("experts", "compute", step, layer, waits, signals, work, slot=slot, micro=micro)
 
     def computed_experts(self, step: int, layer: int, waits: Events, signals: str) -> Op:
         """The experts this rank owns, for the tokens all ranks sent."""
@@ -97,7 +134,16 @@ class RankView:
 
     def pull(self, step: int, layer: int, slot: int, waits: Events, signals: str) -> Op:
         """Copy the layer's remote experts into a slot, by copy engine."""
-        return Op("pull", "copy", step, layer, waits, signals, pull=pull_of(self.scenario, self.rank), slot=slot)
+        return Op("pull", "copy", step, layer, waits, signals, pull=self._pulled(step, layer), slot=slot)
+
+    def _pulled(self, step: int, layer: int) -> Pull:
+        if self.knobs.pull == "all":
+            return pull_of(self.scenario, self.rank)
+        key = (step, self._routing_variant(layer))
+        if key not in self._pulls:
+            visited = self.amounts.visited(self.tokens(step), layer)
+            self._pulls[key] = routed_pull_of(self.scenario, self.rank, visited)
+        return self._pulls[key]
 
     def merge(self, step: int, layer: int, slot: int) -> Op:
         """Copy the local experts into the slot beside the pulled ones (view `merged`)."""
@@ -115,6 +161,15 @@ class RankView:
         if key not in self._sent:
             self._sent[key] = self._amount(kind, step, layer)
         return Op(kind, "comm", step, layer, waits, signals, collective=self._sent[key])
+
+    def send_hidden(self, step: int, layer: int, micro: int, to: int, waits: Events, signals: str | None = None) -> Op:
+        """Send another rank the hidden states of a micro-batch: what goes into the layer."""
+        amount = self.amounts.message(to, self.tokens(step, micro))
+        return Op("send", "copy", step, layer, waits, signals, collective=amount, micro=micro, peer=to)
+
+    def recv_hidden(self, step: int, layer: int, micro: int, source: int, signals: str, waits: Events = ()) -> Op:
+        """Receive from another rank the hidden states of a micro-batch: what goes into the layer."""
+        return Op("recv", "comm", step, layer, waits, signals, micro=micro, peer=source)
 
     def _amount(self, kind: Kind, step: int, layer: int) -> Collective:
         match kind:

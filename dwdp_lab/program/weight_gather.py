@@ -10,4 +10,4 @@ from dwdp_lab.program.rank_view import RankView
 
 
 def weight_gather(rank: RankView) -> Iterator[Op]:
-    yield from prefetching(rank, rank.gather_weights, rank.all_steps, merge=False)
+    yield from prefetching(rank, rank.gather_weights, rank.all_steps, rank.knobs.distance, merge=False)

@@ -37,6 +37,10 @@ class WorkModel:
         model, workload = self.scenario.model, self.scenario.workload
         return visit_probability(model.experts, model.top_k, workload.router_skew, workload.seed, layer)
 
+    def visited(self, tokens: int, layer: int) -> tuple[float, ...]:
+        """For each expert of a layer the probability that any of so many tokens visits it."""
+        return tuple([1.0 - (1.0 - share) ** tokens for share in self.visits(layer)])
+
     def _gemm(self, tokens: float, params: float, dtype: Precision | None = None) -> Work:
         """A dense product with a weight of so many parameters."""
         dtype = dtype or self.scenario.model.dtype
@@ -101,7 +105,7 @@ class WorkModel:
         rows = tokens * sum(visits)
         terms = []
         if rows:
-            touched = sum(1.0 - (1.0 - share) ** tokens for share in visits)
+            touched = sum(self.visited(tokens, layer)[experts.start : experts.stop])
             terms.append(
                 Work(
                     "grouped_gemm",
@@ -186,6 +190,22 @@ class WorkModel:
     def gather_weights(self, rank: int) -> Collective:
         """All-gather of a layer's experts: every rank sends those it computes under DEP to all others."""
         return self._to_all(rank, float(len(self._placement_cuts[rank]) * self.scenario.model.expert_bytes))
+
+    def all_reduce(self, rank: int, tokens: int) -> Collective:
+        """All-reduce of [tokens, H]: every rank sends 2 (N - 1) / N of it, half to add up, half to spread the sums.
+
+        Each peer gets an equal part of that, as when each rank adds up the rows of 1 / N of the tokens; in a ring one
+        peer would get all of it, which only matters where ranks are joined one to one.
+        """
+        model = self.scenario.model
+        nbytes = 2.0 / self.scenario.ranks * tokens * model.hidden * model.activation_bytes
+        return self._to_all(rank, nbytes)._replace(added_up=True)
+
+    def message(self, to: int, tokens: int) -> Collective:
+        """Hidden states of so many tokens for one other rank."""
+        model = self.scenario.model
+        nbytes = tokens * model.hidden * model.activation_bytes
+        return Collective(tuple([nbytes if peer == to else 0.0 for peer in range(self.scenario.ranks)]))
 
     def _to_all(self, rank: int, nbytes: float) -> Collective:
         return Collective(tuple([0.0 if peer == rank else nbytes for peer in range(self.scenario.ranks)]))

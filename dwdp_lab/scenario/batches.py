@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 
@@ -42,8 +43,13 @@ class Batches:
 
     def tokens(self, rank: int, step: int | None = None) -> int:
         """New tokens of one rank in one step, or in all steps."""
-        steps = self.by_rank[rank] if step is None else (self.by_rank[rank][step],)
-        return sum(chunk.new_tokens for batch in steps for chunk in batch)
+        by_step = self._tokens[rank]
+        return sum(by_step) if step is None else by_step[step]
+
+    @cached_property
+    def _tokens(self) -> tuple[tuple[int, ...], ...]:
+        """Of each rank in each step: asked for by every pair of ranks of every collective."""
+        return tuple(tuple(sum(chunk.new_tokens for chunk in batch) for batch in batches) for batches in self.by_rank)
 
     def cv(self, step: int) -> float:
         """Imbalance of one step: standard deviation over mean of the ranks' tokens (population form)."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dwdp_lab.scenario.errors import MISSING, ScenarioError
-from dwdp_lab.scenario.hf_precision import activation_dtype, expert_dtype
+from dwdp_lab.scenario.hf_precision import activation_dtype, dense_dtype, expert_dtype
 
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _TOP_K = ("num_experts_per_tok", "experts_per_token", "num_experts_per_token", "moe_topk", "moe_k")
@@ -52,6 +52,7 @@ def shape_fields(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     width = _whole(config, _EXPERT_WIDTH)
     dense_layers = _dense_layers(config, layers)
     dtype = activation_dtype(config)
+    quantised = expert_dtype(config, dtype)
     return {
         "name": name,
         "layers": layers,
@@ -69,7 +70,8 @@ def shape_fields(config: Mapping[str, Any], name: str) -> dict[str, Any]:
         "rms_eps": _first(config, _EPS, 1e-6),
         "rope_theta": _rope_theta(config),
         "dtype": dtype,
-        "expert_dtype": expert_dtype(config, dtype),
+        "expert_dtype": quantised,
+        "dense_dtype": dense_dtype(config, quantised),
     }
 
 

@@ -42,3 +42,17 @@ def expert_dtype(config: Mapping[str, Any], dtype: Precision) -> Precision:
         "must name one of the formats nvfp4, mxfp4, fp8",
         "remove quantization_config and set expert_dtype beside it to study the model all the same",
     )
+
+
+def dense_dtype(config: Mapping[str, Any], quantised: Precision) -> Precision | None:
+    """What attention's projections and dense MLPs are kept in: `quantised`, or None for as the activations.
+
+    They are quantised with the experts where `quantization_config` lists what is not, and attention is not listed.
+    Without a list, as in DeepSeek's own config, only the experts are taken to be.
+    """
+    given = config.get("quantization_config")
+    if not isinstance(given, Mapping):
+        return None
+    lists = [given[name] for name in ("ignore", "modules_to_not_convert", "exclude_modules") if given.get(name)]
+    kept = [str(module) for modules in lists for module in modules]
+    return quantised if kept and not any("attn" in module or "attention" in module for module in kept) else None

@@ -23,7 +23,7 @@ def read_model(value: object) -> ModelShape:
 
     - the name of a preset in data/models/, such as `tiny`
     - the path of a Hugging Face config.json, or of a folder that holds one
-    - such a config as a mapping (it has `model_type` or `architectures`)
+    - such a config as a mapping (it has `model_type`, `architectures`, `hidden_size` or `num_hidden_layers`)
     - `{"preset": NAME, ...}` or `{"config": PATH or mapping, ...}` with ModelShape fields to change,
       nested ones too: `{"preset": "tiny", "layers": 60, "attention": {"heads": 8}}`
     - the fields of a ModelShape
@@ -92,7 +92,8 @@ def _read(path: Path, field: str) -> Mapping[str, Any]:
 
 
 def is_hugging_face(fields: Mapping[str, Any]) -> bool:
-    return "model_type" in fields or "architectures" in fields
+    """A config of theirs; one that was cut down by hand may have lost its type, but not the names of its sizes."""
+    return any(name in fields for name in ("model_type", "architectures", "hidden_size", "num_hidden_layers"))
 
 
 def _given_name(config: Mapping[str, Any]) -> str:

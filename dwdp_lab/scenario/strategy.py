@@ -9,9 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from dwdp_lab.scenario.allowed import NoneWord, Says, SizeWord
 from dwdp_lab.scenario.errors import ScenarioError
 
-StrategyName = Literal["replicated", "dep", "weight_gather", "dwdp"]
+StrategyName = Literal["replicated", "dep", "weight_gather", "dwdp", "tensor", "pipeline"]
 WeightView = Literal["merged", "split", "composite"]
 PeerOrder = Literal["ascending", "rotated", "interleaved", "permutation"]
+Pulled = Literal["all", "routed"]
+CopyCalls = Literal["auto", "plain", "batched"]
 DepForm = Literal["auto", "all_to_all", "all_gather"]
 DepRows = Literal["per_rank", "per_expert"]
 
@@ -27,10 +29,15 @@ class Strategy(BaseModel):
     - `weight_view`: how the experts' kernel sees local and pulled weights.
     - `slice_bytes`: size of one copy, also written `2MiB`; None copies a parameter's share of a peer at once.
     - `peer_order`: in which order a rank visits its peers (see program/pull_plan.py).
+    - `pull`: all experts that a rank lacks, or only those that its tokens were routed to. The latter are known only
+      when the layer has routed, so nothing hides their pull: for batches so small that most experts are not visited.
+    - `copy_calls`: on GPUs, one call per copy or one for all copies of a pull; `auto` takes what is faster when tried.
     - `dep_form`: how DEP exchanges tokens: all-to-all, or all-gather and reduce-scatter; `auto` takes the one that
       moves fewer bytes.
     - `dep_rows`: what DEP's all-to-all sends: a token once to every rank that has any of its experts (the stronger
       form), or once for each of its experts (the form that fits the paper's roofline).
+    - `micro_batches`: into how many parts, of whole requests, a rank's batch is cut on its way through the stages of
+      `pipeline`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,8 +55,11 @@ class Strategy(BaseModel):
         Says("a size from 1KiB up, in bytes or such as 64KiB or 2MiB"),
     ] = None
     peer_order: PeerOrder = "rotated"
+    pull: Pulled = "all"
+    copy_calls: CopyCalls = "auto"
     dep_form: DepForm = "auto"
     dep_rows: DepRows = "per_rank"
+    micro_batches: Annotated[int, Field(ge=1, le=64)] = 1
 
     @model_validator(mode="after")
     def _distance_fits(self) -> Strategy:

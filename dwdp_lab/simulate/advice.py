@@ -10,10 +10,19 @@ from dwdp_lab.simulate.search import WORTH_IT, Best
 CLEAR = 0.03
 """A difference smaller than this is within what the simulator can be wrong by."""
 
+SPOKEN: dict[StrategyName, str] = {
+    "replicated": "replicated experts",
+    "dep": "DEP",
+    "weight_gather": "an all-gather of weights",
+    "dwdp": "DWDP",
+    "tensor": "tensor parallelism",
+    "pipeline": "pipeline parallelism",
+}
+
 
 def advise(
     *,
-    dwdp_over_dep: float,
+    tokens_per_s: Mapping[StrategyName, float],
     dep_wait: float,
     dwdp_exposed: float,
     crossover_tokens: int | None,
@@ -21,12 +30,18 @@ def advise(
     capacity_gb: float,
     best: Best,
 ) -> str:
-    """What to do, why, and the one change that would help. `dep_wait` and `dwdp_exposed` are shares of the step."""
+    """What to do, why, and the one change that would help.
+
+    `tokens_per_s` are per GPU, `memory_gb` per rank; `dep_wait` and `dwdp_exposed` are shares of the step.
+    """
     if memory_gb["replicated"] <= capacity_gb:
-        return (
-            f"Replicate the experts: all of them fit into a GPU's memory ({memory_gb['replicated']:.0f} of "
-            f"{capacity_gb:.0f} GB), and nothing that shares them is faster."
-        )
+        fits = f"all of them fit into a GPU's memory ({memory_gb['replicated']:.0f} of {capacity_gb:.0f} GB)"
+        fastest = max((name for name in tokens_per_s if memory_gb[name] <= capacity_gb), key=lambda n: tokens_per_s[n])
+        gain = tokens_per_s[fastest] / tokens_per_s["replicated"]
+        if gain < 1 + CLEAR:
+            return f"Replicate the experts: {fits}, and nothing that shares them is clearly faster."
+        return f"Use {SPOKEN[fastest]}: {gain:.2f} times the tokens per GPU of replicated experts, though {fits}."
+    dwdp_over_dep = tokens_per_s["dwdp"] / tokens_per_s["dep"]
     if memory_gb["dwdp"] > capacity_gb:
         return (
             f"Use more ranks or a smaller format: DWDP needs {memory_gb['dwdp']:.0f} GB per rank and a GPU has "

@@ -7,7 +7,7 @@ from typing import Literal
 
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.hardware import Hardware, Number
-from dwdp_lab.simulate.outcome import simulate
+from dwdp_lab.simulate.outcome import outcome
 from dwdp_lab.simulate.physics import Physics
 
 Bound = Literal["compute", "link", "memory", "wait"]
@@ -21,12 +21,12 @@ def shorter_without(scenario: Scenario, hardware: Hardware, physics: Physics) ->
 
     `wait` is the share that ranks wait on peers, as if nobody were late.
     """
-    base = simulate(scenario, hardware, physics).metrics
+    base = outcome(scenario, hardware, physics).metrics
     if not base.step_ms:
         return {"compute": 0.0, "link": 0.0, "memory": 0.0, "wait": 0.0}
 
     def without(profile: Hardware, **changes: float) -> float:
-        freed = simulate(scenario.model_copy(update=changes), profile, physics).metrics.step_ms
+        freed = outcome(scenario.model_copy(update=changes), profile, physics).metrics.step_ms
         return 1.0 - freed / base.step_ms
 
     fast = {precision: _freed(rate) for precision, rate in hardware.tflops.items()}

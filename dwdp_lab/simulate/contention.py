@@ -12,7 +12,7 @@ from math import comb
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.hardware import Hardware, load_hardware
-from dwdp_lab.simulate.outcome import simulate
+from dwdp_lab.simulate.outcome import outcome
 from dwdp_lab.simulate.physics import BOUND, Physics
 
 
@@ -59,4 +59,4 @@ def measured_levels(scenario: Scenario, hardware: Hardware | None = None, physic
             "compare exposed copy times instead",
         )
     profile = hardware or load_hardware(scenario.hardware)
-    return simulate(scenario.with_strategy("dwdp"), profile, physics).readers_share
+    return outcome(scenario.with_strategy("dwdp"), profile, physics).readers_share

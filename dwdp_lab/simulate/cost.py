@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dwdp_lab.program.operation import Collective, Pull, Unit, Work
+from dwdp_lab.program.operation import Collective, Kind, Pull, Unit, Work
 from dwdp_lab.scenario.errors import ScenarioError
-from dwdp_lab.simulate.hardware import Hardware
+from dwdp_lab.simulate.hardware import Hardware, Number, Operation
+from dwdp_lab.simulate.links import Nodes
 from dwdp_lab.simulate.physics import BOUND, Physics
 
 MEMORY_UNITS: frozenset[Unit] = frozenset({"activations", "memory"})
@@ -31,7 +32,9 @@ class CostModel:
     link_gbps: float
     collective_gbps: float
     physics: Physics = BOUND
-    _known: dict[int, tuple[tuple[Work, ...], tuple[Piece, ...]]] = field(default_factory=dict, repr=False)
+    _known: dict[tuple[int, Kind | None], tuple[tuple[Work, ...], tuple[Piece, ...]]] = field(
+        default_factory=dict, repr=False
+    )
 
     @classmethod
     def of(cls, hardware: Hardware, link_gbps: float | None = None, physics: Physics = BOUND) -> CostModel:
@@ -64,24 +67,51 @@ class CostModel:
         pair = self.hardware.pair_gbps
         return None if pair is None else pair.value / self.hardware.link_gbps.value * self.link_bytes_per_us
 
-    def work_us(self, work: tuple[Work, ...]) -> float:
-        """Sum over the pieces of max(FLOPs / rate, bytes / bandwidth) (arXiv 2604.01621, section 3)."""
-        return sum([piece.alone_us for piece in self.pieces(work)])
+    def nodes(self, ranks: int) -> Nodes | None:
+        """How a group of so many ranks lies on nodes, and what copies reach between them.
 
-    def pieces(self, work: tuple[Work, ...]) -> tuple[Piece, ...]:
-        """The pieces of an operation, in order."""
-        known = self._known.get(id(work))
+        None when one node has room, and when nodes are joined by as much as the ranks of one.
+        """
+        reached = self.hardware.reached
+        return self._nodes(ranks, self.link_gbps, reached.link if reached is not None else None)
+
+    def _nodes(self, ranks: int, link_gbps: float, share: Number | None) -> Nodes | None:
+        size, between = self.hardware.gpus_per_node, self.hardware.inter_node_gbps
+        if size is None or between is None or ranks <= size.value or math.isinf(link_gbps):
+            return None  # a link made free is free everywhere
+        # of what joins nodes, as much is taken to be reached as of what is within
+        gbps = between.value * (share.value if share is not None and self.physics.efficiency else 1.0)
+        return Nodes(int(size.value), gbps * 1e3) if gbps < link_gbps else None
+
+    def work_us(self, work: tuple[Work, ...], kind: Kind | None = None) -> float:
+        """Sum over the pieces of max(FLOPs / rate, bytes / bandwidth) (arXiv 2604.01621, section 3)."""
+        return sum([piece.alone_us for piece in self.pieces(work, kind)])
+
+    def pieces(self, work: tuple[Work, ...], kind: Kind | None = None) -> tuple[Piece, ...]:
+        """The pieces of an operation, in order; `kind` lets them use what the profile knows of this kind alone."""
+        known = self._known.get((id(work), kind))
         if known is None or known[0] is not work:  # layers share their work: look each one up once
             counted = [w for w in work if self.physics.activations or w.unit != "activations"]
-            known = (work, tuple([self._piece(w) for w in counted]))
-            self._known[id(work)] = known
+            found = [self._piece(w, kind) for w in counted]
+            own = self._operation(kind)
+            if found and self.physics.latencies and own is not None and own.fixed_us is not None:
+                found[0] = found[0]._replace(alone_us=found[0].alone_us + own.fixed_us.value)
+            known = (work, tuple(found))
+            self._known[id(work), kind] = known
         return known[1]
 
-    def _piece(self, work: Work) -> Piece:
+    def _operation(self, kind: Kind | None) -> Operation | None:
+        reached = self.hardware.reached
+        return reached.operations.get(kind) if reached is not None and kind is not None else None
+
+    def _piece(self, work: Work, kind: Kind | None) -> Piece:
         reached = self.hardware.reached
         efficiency = slowdown = 1.0
         if reached is not None:
-            if self.physics.efficiency and work.unit in reached.efficiency:
+            own = self._operation(kind)
+            if self.physics.efficiency and work.unit == "activations" and own is not None and own.activations:
+                efficiency = own.activations.value
+            elif self.physics.efficiency and work.unit in reached.efficiency:
                 efficiency = reached.efficiency[work.unit].value
                 if work.rows_per_expert and reached.half_rows is not None:
                     efficiency *= work.rows_per_expert / (work.rows_per_expert + reached.half_rows.value)
@@ -113,17 +143,53 @@ class CostModel:
             return 1.0
         return 1.0 + pull.copies * reached.copy_us.value * self.link_bytes_per_us / pull.nbytes
 
-    def collective_us(self, sent: Sequence[Collective]) -> float:
-        """Time of a collective once all ranks are there: the busiest rank's outgoing or incoming bytes."""
+    def message_us(self, sent: Collective, source: int, target: int) -> float:
+        """Time of a message from one rank to another once both are there: one copy over the link between them."""
+        reached = self.hardware.reached
+        fixed_us = 0.0
+        if self.physics.latencies and reached is not None and reached.copy_us is not None:
+            fixed_us = 0.0 if math.isinf(self.link_gbps) else reached.copy_us.value
+        rate = self.link_bytes_per_us
+        if self.pair_bytes_per_us is not None:
+            rate = min(rate, self.pair_bytes_per_us)
+        nodes = self.nodes(len(sent.sent_bytes))
+        if nodes is not None and nodes.far(source, target):
+            rate = min(rate, nodes.rate)
+        return fixed_us + sum(sent.sent_bytes) / rate
+
+    def collective_us(self, sent: Sequence[Collective], kind: Kind | None = None) -> float:
+        """Time of a collective once all ranks are there: the busiest rank's outgoing or incoming bytes.
+
+        `kind` lets it use what the profile knows of this kind alone.
+        """
         ranks = len(sent)
         out = max(sum(one.sent_bytes) for one in sent)
         into = max(sum(one.sent_bytes[rank] for one in sent) for rank in range(ranks))
         reached = self.hardware.reached
-        fixed_us = 0.0
-        if self.physics.latencies and reached is not None and reached.collective_us is not None and ranks > 1:
-            fixed_us = reached.collective_us.value
-        took_us = max(out, into) / (self.collective_gbps * 1e3)
+        fixed_us, gbps, share_reached = 0.0, self.collective_gbps, None
+        if reached is not None:
+            own = reached.exchanges.get(kind) if kind is not None else None
+            fixed = reached.collective_us if own is None else own.fixed_us
+            if self.physics.latencies and fixed is not None and ranks > 1:
+                fixed_us = fixed.value
+            share_reached = reached.collective if own is None else own.share
+            if self.physics.efficiency and own is not None:
+                gbps = self.link_gbps / reached.link.value * own.share.value
+        took_us = max(out, into) / (gbps * 1e3)
         if self.hardware.pair_gbps is not None:
             share = self.hardware.pair_gbps.value / self.hardware.link_gbps.value
-            took_us = max(took_us, max(max(one.sent_bytes) for one in sent) / (self.collective_gbps * share * 1e3))
+            took_us = max(took_us, max(max(one.sent_bytes) for one in sent) / (gbps * share * 1e3))
+        nodes = self._nodes(ranks, gbps, share_reached)
+        if nodes is not None:
+            # what is added up goes to another node once for all ranks of a node, each of which sends its part of it
+            once = nodes.size if all(one.added_up for one in sent) else 1
+            took_us = max(took_us, _between_nodes(sent, nodes) / once / nodes.rate)
         return fixed_us + took_us
+
+
+def _between_nodes(sent: Sequence[Collective], nodes: Nodes) -> float:
+    """What the busiest rank sends to other nodes, or receives from them, in bytes."""
+    ranks = range(len(sent))
+    out = max(sum(sent[rank].sent_bytes[peer] for peer in ranks if nodes.far(rank, peer)) for rank in ranks)
+    into = max(sum(sent[peer].sent_bytes[rank] for peer in ranks if nodes.far(rank, peer)) for rank in ranks)
+    return max(out, into)

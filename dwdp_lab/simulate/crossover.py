@@ -5,14 +5,13 @@ from __future__ import annotations
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.workload import MAX_CV
 from dwdp_lab.simulate.hardware import Hardware
-from dwdp_lab.simulate.outcome import simulate
+from dwdp_lab.simulate.outcome import outcome
 from dwdp_lab.simulate.physics import Physics
+from dwdp_lab.simulate.shortened import few_layers
 
 FEWEST, MOST = 256, 1 << 18
 FINENESS = 1.02
 """The crossover is narrowed down to 2 %."""
-LARGE_GROUP, FEW_LAYERS = 16, 16
-"""Larger groups are simulated with fewer MoE layers: layers are alike, and the answer is a ratio."""
 
 
 def crossover(scenario: Scenario, hardware: Hardware, physics: Physics) -> int | None:
@@ -32,14 +31,12 @@ def crossover(scenario: Scenario, hardware: Hardware, physics: Physics) -> int |
         "router_skew": given.router_skew,
         "seed": given.seed,
     }
-    model = scenario.model
-    if scenario.ranks > LARGE_GROUP and model.moe_layers > FEW_LAYERS:
-        scenario = scenario.replace(**{"model.layers": model.dense_layers + FEW_LAYERS})
+    scenario = few_layers(scenario)
 
     def ahead(tokens: int) -> bool:
         passes = scenario.replace(workload={**fields, "tokens_per_rank": tokens})
-        dwdp = simulate(passes.with_strategy("dwdp"), hardware, physics).metrics
-        dep = simulate(passes.with_strategy("dep"), hardware, physics).metrics
+        dwdp = outcome(passes.with_strategy("dwdp"), hardware, physics).metrics
+        dep = outcome(passes.with_strategy("dep"), hardware, physics).metrics
         return dwdp.tokens_per_s >= dep.tokens_per_s
 
     low, high = 0, FEWEST

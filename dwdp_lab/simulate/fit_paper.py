@@ -20,7 +20,7 @@ from typing import Any
 from dwdp_lab.program.operation import Unit
 from dwdp_lab.scenario.shipped import shipped
 from dwdp_lab.simulate.hardware import Number, Reached, load_hardware
-from dwdp_lab.simulate.outcome import Outcome, simulate
+from dwdp_lab.simulate.outcome import Outcome, outcome
 from dwdp_lab.simulate.paper_data import paper_data, paper_scenario
 from dwdp_lab.simulate.physics import REALISTIC
 
@@ -92,7 +92,7 @@ def _run(
 ) -> Outcome:
     scenario = paper_scenario(strategy, workload, knobs, router_skew=skew)
     profile = load_hardware(scenario.hardware).model_copy(update={"reached": _reached(shares, slowdown)})
-    return simulate(scenario, profile, REALISTIC)
+    return outcome(scenario, profile, REALISTIC)
 
 
 def _reached(shares: dict[str, float], slowdown: dict[str, float], digits: int = 9) -> Reached:

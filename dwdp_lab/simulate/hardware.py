@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from dwdp_lab.program.operation import Unit
-from dwdp_lab.scenario.errors import ScenarioError, nearest
+from dwdp_lab.program.operation import Kind, Unit
+from dwdp_lab.scenario.errors import MISSING, ScenarioError, nearest
 from dwdp_lab.scenario.precision import Precision
 from dwdp_lab.scenario.refusal import refusal
 from dwdp_lab.scenario.shipped import shipped
@@ -27,13 +27,38 @@ class Number(BaseModel):
     source: Annotated[str, Field(min_length=3)]
 
 
+class Exchange(BaseModel):
+    """One kind of collective: the share of the link's rate that it reaches, and its fixed cost."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    share: Number
+    fixed_us: Number
+
+
+class Operation(BaseModel):
+    """One kind of operation as a machine's ranks do it.
+
+    - `fixed_us`: what it takes beside FLOPs and bytes: launches, and the host between them.
+    - `activations`: share of the memory bandwidth that its kernels reach on activations, if these are counted once
+      (program/work.py); kernels that go over them again reach less.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fixed_us: Number | None = None
+    activations: Number | None = None
+
+
 class Reached(BaseModel):
     """What a machine reaches of its peaks, and how copies disturb compute: measured, or fitted to a publication.
 
     - `efficiency`: share of the peak rate (FLOPs or memory bandwidth) each unit reaches.
     - `half_rows`: rows per expert with which a grouped GEMM reaches half of its efficiency.
+    - `operations`: what is known of single kinds of operations beside their units.
     - `link`, `collective`: share of the link's rate that copies and collectives reach.
     - `copy_us`, `collective_us`: fixed cost of each copy and of each collective.
+    - `exchanges`: both for single kinds of collectives, where these are known apart.
     - `copy_slowdown`: how many times longer a unit takes beside a pull (see links.py for what is only read from).
     """
 
@@ -41,11 +66,25 @@ class Reached(BaseModel):
 
     efficiency: dict[Unit, Number]
     half_rows: Number | None = None
+    operations: dict[Kind, Operation] = {}
     link: Number
     collective: Number
     copy_us: Number | None = None
     collective_us: Number | None = None
+    exchanges: dict[Kind, Exchange] = {}
     copy_slowdown: dict[Unit, Number] = {}
+
+
+class Calibration(BaseModel):
+    """Where and when a profile was measured, and by which command."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    device: str
+    versions: dict[str, str]
+    date: str
+    command: str
+    notes: tuple[str, ...] = ()
 
 
 class Hardware(BaseModel):
@@ -53,8 +92,10 @@ class Hardware(BaseModel):
 
     `tflops` maps a precision to the peak of its unit; `link_gbps` is what one GPU can send, and receive, at once.
     `pair_gbps` is what goes from one GPU to another at most, where they are joined one to one and not by a switch.
+    Groups of more than `gpus_per_node` ranks fill one node (or rack) after another; `inter_node_gbps` is what one GPU
+    can send to, and receive from, other nodes. Without these two a group is on one node, however large.
     `provenance` is `limit` for data sheets, `calibrated` when `reached` was measured on such a machine, `fitted` when
-    it was fitted to a publication or taken over from a machine of the same kind.
+    it was fitted to a publication or taken over from a machine of the same kind; `calibration` says more of the former.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -67,7 +108,23 @@ class Hardware(BaseModel):
     memory_gb: Number
     link_gbps: Number
     pair_gbps: Number | None = None
+    gpus_per_node: Number | None = None
+    inter_node_gbps: Number | None = None
     reached: Reached | None = None
+    calibration: Calibration | None = None
+
+    @model_validator(mode="after")
+    def _nodes_are_whole(self) -> Hardware:
+        if (self.gpus_per_node is None) != (self.inter_node_gbps is None):
+            missing = "gpus_per_node" if self.gpus_per_node is None else "inter_node_gbps"
+            raise ScenarioError(f"hardware.{missing}", MISSING, "goes with the other of the two", "add it, or neither")
+        if self.gpus_per_node is not None and self.gpus_per_node.value % 1:
+            raise ScenarioError("hardware.gpus_per_node", self.gpus_per_node.value, "must be a whole number from 1 up")
+        return self
+
+    def nodes(self, ranks: int) -> int:
+        """How many nodes (or racks) so many ranks take."""
+        return 1 if self.gpus_per_node is None else -int(-ranks // self.gpus_per_node.value)
 
 
 def load_hardware(name_or_path: str) -> Hardware:

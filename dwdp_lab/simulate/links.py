@@ -20,6 +20,21 @@ class Finished(NamedTuple):
     rank: int
 
 
+class Nodes(NamedTuple):
+    """Ranks 0 to `size` - 1 share a node (or rack), the next `size` another, and so on.
+
+    `rate` is what one rank can send to, and receive from, all other nodes together. It is part of what the rank can
+    send and receive at all, so with a rate as high as that, nodes make no difference.
+    """
+
+    size: int
+    rate: float
+
+    def far(self, rank: int, other: int) -> bool:
+        """The two are not on one node."""
+        return rank // self.size != other // self.size
+
+
 class Links(Protocol):
     """Pulls in virtual time. The machine never lets time pass a stage's end without `run`."""
 

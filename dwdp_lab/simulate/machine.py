@@ -1,7 +1,8 @@
 """The discrete-event machine: runs programs in virtual time.
 
 An operation starts when its lane is free and the operations whose signals it waits for have ended. Compute takes what
-the cost model says; a pull takes as long as the links need; a collective starts when the last rank has reached it.
+the cost model says; a pull takes as long as the links need; a collective starts when the last rank has reached it, a
+message when both of its ranks have.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dwdp_lab.program.operation import COLLECTIVES, Op, Program, Pull, Stage, Unit
+from dwdp_lab.program.operation import COLLECTIVES, MESSAGES, Op, Program, Pull, Stage, Unit
 from dwdp_lab.simulate.compute_lane import ComputeLane
 from dwdp_lab.simulate.cost import CostModel
 from dwdp_lab.simulate.links import Links, PrivateLinks
+from dwdp_lab.simulate.meetings import Arrival, Meetings
 from dwdp_lab.simulate.one_source_links import OneSourceLinks
 from dwdp_lab.simulate.progress import Progress
 from dwdp_lab.simulate.shared_links import SharedLinks
@@ -63,10 +65,11 @@ def _links(programs: Sequence[Program], cost: CostModel) -> Links:
         return PrivateLinks(rate)
     pulls = {id(op.pull): op.pull for program in programs for op in program.ops if op.pull is not None}
     if all(len(stage.sources) == 1 for pull in pulls.values() for stage in pull.stages):
-        return OneSourceLinks(len(programs), rate, rate, cost.pair_bytes_per_us)
-    return SharedLinks(len(programs), rate, rate, cost.pair_bytes_per_us)
+        return OneSourceLinks(len(programs), rate, rate, cost.pair_bytes_per_us, cost.nodes(len(programs)))
+    return SharedLinks(len(programs), rate, rate, cost.pair_bytes_per_us, cost.nodes(len(programs)))
 
 
+MEETINGS = COLLECTIVES | MESSAGES
 _COMPUTE_PIECE = -1  # in the heap, in place of an operation's index
 
 
@@ -78,13 +81,15 @@ class _Machine:
         self.spans: list[Span] = []
         self.heap: list[tuple[float, int, int, int, int]] = []  # (time, order, rank, operation, version)
         self.order = 0
-        self.arrivals: dict[tuple[str, int, int], list[tuple[int, int, float]]] = {}
+        self.meetings = Meetings(self.ranks)
         self.stages_of: dict[int, tuple[Stage, ...]] = {}
         # only where copies slow compute: what runs
         self.compute = [ComputeLane() for _ in programs] if cost.physics.interference else []
-        # collectives disturb compute beside them as pulls do: when the last began (inf: none runs), and for how long
-        self.collective_since = [math.inf] * len(programs)
-        self.collective_us = [0.0] * len(programs)
+        # collectives and messages disturb compute beside them as pulls do: how many run, since when at least one does
+        # (inf: none), and for how long before
+        self.exchanges = [0] * len(programs)
+        self.exchanging_since = [math.inf] * len(programs)
+        self.exchanged_us = [0.0] * len(programs)
 
     def push(self, time_us: float, rank: int, index: int, version: int = 0) -> None:
         self.order += 1
@@ -117,14 +122,14 @@ class _Machine:
         rank.started_us[index] = now
         if op.kind == "pull":
             self.start_pull(place, index, _pull(op), now)
-        elif op.kind in COLLECTIVES:
-            self.arrive(place, index, op, now)
+        elif op.kind in MEETINGS:
+            self.meet(place, index, op, now)
         elif self.compute:
             lane = self.compute[place]
-            end = lane.begin(index, self.cost.pieces(op.work), now, *self.disturbed(place, now))
+            end = lane.begin(index, self.cost.pieces(op.work, op.kind), now, *self.disturbed(place, now))
             self.push(end, place, _COMPUTE_PIECE, lane.version)
         else:
-            self.push(now + self.cost.work_us(op.work), place, index)
+            self.push(now + self.cost.work_us(op.work, op.kind), place, index)
 
     def end_piece(self, place: int, now: float) -> None:
         lane = self.compute[place]
@@ -135,23 +140,34 @@ class _Machine:
         else:
             self.push(end, place, _COMPUTE_PIECE, lane.version)
 
-    def arrive(self, place: int, index: int, op: Op, now: float) -> None:
-        key = (op.kind, op.step, op.layer)
-        here = self.arrivals.setdefault(key, [])
-        here.append((place, index, now))
-        if len(here) < len(self.ranks):
+    def meet(self, place: int, index: int, op: Op, now: float) -> None:
+        """A collective, or one end of a message: it begins for all when the last has come."""
+        met = self.meetings.come(Arrival(place, index, now), op)
+        if not met:
             return
-        sent = [self.ranks[p].ops[i].collective for p, i, _ in sorted(here)]
-        took = self.cost.collective_us([one for one in sent if one is not None])
-        for p, i, arrived in self.arrivals.pop(key):
-            other = self.ranks[p]
-            if now > arrived:
-                self.spans.append(Span(other.rank, op.lane, "wait_peers", op.step, op.layer, arrived, now))
-            other.started_us[i] = now
-            self.push(now + took, p, i)
-            if self.compute:
-                self.collective_since[p] = now
-                self.reconsider(p, now)
+        sent = [(one.place, self.ranks[one.place].ops[one.operation].collective) for one in sorted(met)]
+        if op.kind in COLLECTIVES:
+            took = self.cost.collective_us([one for _, one in sent if one is not None], op.kind)
+        else:
+            ends = {place for place, _ in sent}
+            took = sum(self.cost.message_us(one, source, *(ends - {source})) for source, one in sent if one is not None)
+        for arrival in met:
+            self.begin_exchange(arrival, now, took)
+
+    def begin_exchange(self, arrival: Arrival, now: float, took: float) -> None:
+        """A collective or message begins for one rank, which may have waited for it."""
+        place, index, arrived = arrival
+        rank = self.ranks[place]
+        op = rank.ops[index]
+        if now > arrived:
+            self.spans.append(Span(rank.rank, op.lane, "wait_peers", op.step, op.layer, arrived, now))
+        rank.started_us[index] = now
+        self.push(now + took, place, index)
+        if self.compute:
+            if not self.exchanges[place]:
+                self.exchanging_since[place] = now
+            self.exchanges[place] += 1
+            self.reconsider(place, now)
 
     def start_pull(self, place: int, index: int, pull: Pull, now: float) -> None:
         stages = self.stages_of.get(id(pull))
@@ -175,10 +191,10 @@ class _Machine:
 
     def disturbed(self, place: int, now: float) -> tuple[float, float]:
         """For how long transfers have disturbed the rank so far, and how much they do now (see links.py)."""
-        links, running = self.links, now - self.collective_since[place]
+        links, running = self.links, now - self.exchanging_since[place]
         if running >= 0.0:
-            return links.disturbed_us(place, now) + self.collective_us[place] + running, 1.0
-        return links.disturbed_us(place, now) + self.collective_us[place], links.disturbance(place)
+            return links.disturbed_us(place, now) + self.exchanged_us[place] + running, 1.0
+        return links.disturbed_us(place, now) + self.exchanged_us[place], links.disturbance(place)
 
     def reconsider(self, place: int, now: float) -> None:
         """A transfer of the rank's own has begun or ended: its compute is disturbed more, or less."""
@@ -191,9 +207,11 @@ class _Machine:
     def end(self, place: int, index: int, now: float) -> None:
         rank = self.ranks[place]
         op = rank.ops[index]
-        if self.compute and op.kind in COLLECTIVES:
-            self.collective_us[place] += now - self.collective_since[place]
-            self.collective_since[place] = math.inf
+        if self.compute and op.kind in MEETINGS:
+            self.exchanges[place] -= 1
+            if not self.exchanges[place]:
+                self.exchanged_us[place] += now - self.exchanging_since[place]
+                self.exchanging_since[place] = math.inf
             self.reconsider(place, now)
         self.spans.append(_span(rank.rank, op, rank.started_us[index], now))
         unmet = rank.unmet
@@ -208,7 +226,7 @@ class _Machine:
             return dict(self.compute[place].unit_us)
         total: dict[Unit, float] = defaultdict(float)
         for op in self.ranks[place].ops:
-            for piece in self.cost.pieces(op.work):
+            for piece in self.cost.pieces(op.work, op.kind):
                 total[piece.unit] += piece.alone_us
         return dict(total)
 

@@ -2,7 +2,8 @@
 
 A source's k readers get 1/k of its egress each, at most what a reader can take in or what joins the two. As they all
 go equally fast, one number per source says how far they are, and only the reader that is done first needs an event.
-Even one reader takes all of its source's egress, so who is read from is as disturbed as who reads.
+Readers on other nodes, if there are any, are a second such queue, whose share is limited by what joins the nodes.
+Even one reader takes all it can of its source's egress, so who is read from is as disturbed as who reads.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import heapq
 from collections.abc import Sequence
 
 from dwdp_lab.program.operation import Stage
-from dwdp_lab.simulate.links import Finished
+from dwdp_lab.simulate.links import Finished, Nodes
 
 
-class _Source:
-    """A source and its readers, all served at one rate: `progress` is what each has received since it began."""
+class _Queue:
+    """A source's readers of one kind, all served at one rate: `progress` is what each has received since it began."""
 
     __slots__ = ("peer", "progress", "rate", "readers", "since", "version")
 
@@ -60,19 +61,24 @@ class _Traffic:
 
 
 class OneSourceLinks:
-    """`egress`, `ingress`: what one rank can send and receive; `pair`: what goes from one rank to another at most.
+    """`egress`, `ingress`: what one rank can send and receive; `pair`: what goes from one rank to another of its node
+    at most; `nodes`: which ranks share a node, and what joins the nodes (None: all are on one).
 
     `level_us[k]` is the time that readers spent on sources with k readers.
     """
 
-    def __init__(self, ranks: int, egress: float, ingress: float, pair: float | None = None) -> None:
+    def __init__(
+        self, ranks: int, egress: float, ingress: float, pair: float | None = None, nodes: Nodes | None = None
+    ) -> None:
         self.egress = egress
         self.most = ingress if pair is None else min(ingress, pair)
+        self.nodes = nodes
         self.level_us: dict[int, float] = {}
-        self._sources = [_Source(peer) for peer in range(ranks)]
+        kinds = 1 if nodes is None else 2
+        self._sources = [tuple([_Queue(peer) for _ in range(kinds)]) for peer in range(ranks)]  # near, far readers
         self._readers = [_Reader() for _ in range(ranks)]
         self._traffic = [_Traffic() for _ in range(ranks)]
-        self._heap: list[tuple[float, int, _Source]] = []
+        self._heap: list[tuple[float, int, _Queue]] = []
         self._versions = 0
 
     def start(self, rank: int, stages: Sequence[Stage], now_us: float) -> None:
@@ -84,23 +90,23 @@ class OneSourceLinks:
 
     def _begin(self, rank: int, stage: Stage, now_us: float) -> None:
         peer, nbytes = stage.sources[0]
-        source = self._sources[peer]
-        if source.readers:
-            self._progress(source, now_us)
-        else:
+        queues = self._sources[peer]
+        if not self._progress(queues, now_us):
             self._traffic[peer].one_more(now_us)
-        heapq.heappush(source.readers, (source.progress + nbytes, rank))
-        self._share(source, now_us)
+        queue = queues[0] if self.nodes is None or not self.nodes.far(rank, peer) else queues[1]
+        heapq.heappush(queue.readers, (queue.progress + nbytes, rank))
+        self._share(queues, now_us)
 
     def run(self, until_us: float) -> Finished | None:
         heap = self._heap
         while heap and heap[0][0] <= until_us:
-            now_us, version, source = heapq.heappop(heap)
-            if version != source.version:
+            now_us, version, queue = heapq.heappop(heap)
+            if version != queue.version:
                 continue  # its rate has changed since
-            self._progress(source, now_us)
-            source.progress, rank = heapq.heappop(source.readers)  # exactly there: no rounding adds up
-            self._share(source, now_us)
+            queues = self._sources[queue.peer]
+            self._progress(queues, now_us)
+            queue.progress, rank = heapq.heappop(queue.readers)  # exactly there: no rounding adds up
+            self._share(queues, now_us)
             reader = self._readers[rank]
             reader.place += 1
             if reader.place == len(reader.stages):
@@ -109,24 +115,54 @@ class OneSourceLinks:
             self._begin(rank, reader.stages[reader.place], now_us)
         return None
 
-    def _progress(self, source: _Source, now_us: float) -> None:
-        took = now_us - source.since
-        if took > 0.0:
-            count = len(source.readers)
-            source.progress += source.rate * took
-            self.level_us[count] = self.level_us.get(count, 0.0) + took * count
+    def _progress(self, queues: tuple[_Queue, ...], now_us: float) -> int:
+        """Note what a source's readers have received until now. Returns how many there are."""
+        count = len(queues[0].readers)
+        if len(queues) > 1:
+            count += len(queues[1].readers)
+        if count:
+            took = now_us - queues[0].since
+            if took > 0.0:
+                for queue in queues:
+                    queue.progress += queue.rate * took
+                self.level_us[count] = self.level_us.get(count, 0.0) + took * count
+        return count
 
-    def _share(self, source: _Source, now_us: float) -> None:
-        source.since = now_us
-        readers = source.readers
-        self._versions += 1
-        source.version = self._versions
-        if not readers:
-            self._traffic[source.peer].one_less(now_us)
+    def _share(self, queues: tuple[_Queue, ...], now_us: float) -> None:
+        """New rates after a reader has come or gone."""
+        near = queues[0]
+        count = len(near.readers)
+        if len(queues) > 1:
+            count += len(queues[1].readers)
+        if not count:
+            self._traffic[near.peer].one_less(now_us)
+        else:
+            rate = self.egress / count
+            near.rate = rate if rate < self.most else self.most
+            if len(queues) > 1:
+                self._share_with_far(near, queues[1], rate)
+        for queue in queues:
+            queue.since = now_us
+            self._versions += 1
+            queue.version = self._versions
+            if queue.readers:
+                end_us = now_us + (queue.readers[0][0] - queue.progress) / queue.rate
+                heapq.heappush(self._heap, (end_us, self._versions, queue))
+
+    def _share_with_far(self, near: _Queue, far: _Queue, even: float) -> None:
+        """Max-min fair rates of both kinds of readers: who cannot take an even part leaves the rest to the others."""
+        if self.nodes is None or not far.readers:
+            far.rate = 0.0
             return
-        rate = self.egress / len(readers)
-        source.rate = rate = rate if rate < self.most else self.most
-        heapq.heappush(self._heap, (now_us + (readers[0][0] - source.progress) / rate, self._versions, source))
+        between = self.nodes.rate
+        most_far = min(between / len(far.readers), self.egress)
+        far.rate = min(even, most_far)
+        if not near.readers:
+            return
+        if most_far < even:
+            near.rate = min((self.egress - len(far.readers) * most_far) / len(near.readers), self.most)
+        elif near.rate < even:
+            far.rate = min((self.egress - len(near.readers) * near.rate) / len(far.readers), most_far)
 
     def disturbed_us(self, rank: int, now_us: float) -> float:
         traffic = self._traffic[rank]

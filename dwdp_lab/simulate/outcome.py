@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from dwdp_lab.program.build import build
 from dwdp_lab.program.operation import Unit
 from dwdp_lab.scenario.scenario import Scenario
-from dwdp_lab.simulate.cost import CostModel
 from dwdp_lab.simulate.hardware import Hardware
-from dwdp_lab.simulate.machine import run_with_unit_times
 from dwdp_lab.simulate.physics import Physics
+from dwdp_lab.simulate.run import run_in_detail
 from dwdp_lab.timeline.metrics import Metrics, metrics
-from dwdp_lab.timeline.span import Timeline
 
 
 @dataclass(frozen=True)
@@ -29,19 +26,10 @@ class Outcome:
     readers_share: dict[int, float]
 
 
-def simulate(scenario: Scenario, hardware: Hardware, physics: Physics) -> Outcome:
+def outcome(scenario: Scenario, hardware: Hardware, physics: Physics) -> Outcome:
     """Run the scenario's strategy in virtual time. Raises ScenarioError for a profile that cannot run it."""
-    simulated = run_with_unit_times(build(scenario), CostModel.of(hardware, scenario.link_gbps, physics))
-    batches = scenario.batches
-    timeline = Timeline(
-        spans=tuple(simulated.spans),
-        strategy=scenario.strategy.name,
-        machine="sim",
-        provenance="simulated",
-        tokens=tuple(batches.tokens(rank) for rank in range(batches.ranks)),
-        steps=batches.steps,
-    )
-    rank_steps_us = 1e3 * batches.steps * batches.ranks
+    timeline, simulated = run_in_detail(scenario, hardware=hardware, physics=physics)
+    rank_steps_us = 1e3 * timeline.steps * timeline.ranks
     unit_ms: dict[Unit, float] = defaultdict(float)
     for of_rank in simulated.unit_us:
         for unit, took_us in of_rank.items():

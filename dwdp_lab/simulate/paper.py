@@ -13,7 +13,7 @@ from dwdp_lab.scenario.strategy import StrategyName
 from dwdp_lab.simulate.contention import level_probabilities
 from dwdp_lab.simulate.fit_paper import NAIVE, ROWS, table1_rows
 from dwdp_lab.simulate.hardware import Hardware, load_hardware
-from dwdp_lab.simulate.outcome import Outcome, simulate
+from dwdp_lab.simulate.outcome import Outcome, outcome
 from dwdp_lab.simulate.paper_data import paper_data, paper_scenario
 from dwdp_lab.simulate.physics import REALISTIC
 from dwdp_lab.simulate.roofline import roofline
@@ -72,7 +72,7 @@ class _Runs:
         scenario = paper_scenario(strategy, workload, knobs, ranks)
         name = scenario.to_yaml()
         if name not in self.known:
-            self.known[name] = simulate(scenario, self.hardware, REALISTIC)
+            self.known[name] = outcome(scenario, self.hardware, REALISTIC)
         return self.known[name]
 
     @cached_property

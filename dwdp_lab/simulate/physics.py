@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+
+from dwdp_lab.scenario.errors import ScenarioError, nearest
 
 
 @dataclass(frozen=True)
@@ -12,7 +14,7 @@ class Physics:
     - `shared_links`: concurrent pulls share the egress of their source and the ingress of their reader.
     - `efficiency`: units reach the measured or fitted share of their peak, grouped GEMMs less with few rows per expert.
     - `activations`: kernels that are not fused into a product read and write their activations.
-    - `latencies`: every copy and every collective has a fixed cost beside its bytes.
+    - `latencies`: every copy, every collective and every piece of compute has a fixed cost beside its bytes and FLOPs.
     - `hbm_traffic`: transfers, in and out, take memory bandwidth from memory-bound work.
     - `power`: transfers beside heavy compute lower the clock of compute-bound work.
     """
@@ -29,9 +31,45 @@ class Physics:
         """Compute speed depends on what is copied at the same time."""
         return self.hbm_traffic or self.power
 
+    def __str__(self) -> str:
+        """As `physics_named` reads it: the nearer of the two names, and the switches that are other than there."""
+        name, base = min(PHYSICS.items(), key=lambda named: len(_differing(self, named[1])))
+        return ",".join([name, *(f"{switch}={_word(getattr(self, switch))}" for switch in _differing(self, base))])
+
 
 BOUND = Physics()
 """What the data sheets allow."""
 
 REALISTIC = Physics(efficiency=True, activations=True, latencies=True, hbm_traffic=True, power=True)
 """All effects; for profiles that say what is reached."""
+
+PHYSICS = {"bound": BOUND, "realistic": REALISTIC}
+"""The two that have names."""
+
+SWITCHES = tuple(switch.name for switch in fields(Physics))
+FORM = f"{' or '.join(PHYSICS)}, and switches after it: {', '.join(SWITCHES)}, each =on or =off"
+
+
+def physics_named(text: str) -> Physics:
+    """Physics from `realistic`, `bound,latencies=on` or `realistic,power=off`.
+
+    Raises ScenarioError (field `physics`) for anything else.
+    """
+    name, *switches = (part.strip() for part in text.split(","))
+    if name not in PHYSICS:
+        raise ScenarioError("physics", text, f"needs {FORM}", nearest(name, PHYSICS))
+    changes: dict[str, bool] = {}
+    for each in switches:
+        switch, _, state = (part.strip() for part in each.partition("="))
+        if switch not in SWITCHES or state not in ("on", "off"):
+            raise ScenarioError("physics", text, f"needs {FORM}", nearest(switch, SWITCHES))
+        changes[switch] = state == "on"
+    return replace(PHYSICS[name], **changes)
+
+
+def _differing(one: Physics, other: Physics) -> list[str]:
+    return [switch for switch in SWITCHES if getattr(one, switch) != getattr(other, switch)]
+
+
+def _word(on: bool) -> str:
+    return "on" if on else "off"

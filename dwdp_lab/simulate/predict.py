@@ -14,9 +14,11 @@ from dwdp_lab.simulate.advice import advise
 from dwdp_lab.simulate.bound import Bound, bound_of
 from dwdp_lab.simulate.crossover import crossover
 from dwdp_lab.simulate.hardware import Hardware, load_hardware
-from dwdp_lab.simulate.outcome import simulate
+from dwdp_lab.simulate.outcome import outcome
+from dwdp_lab.simulate.over_ranks import OfRanks, over_ranks
 from dwdp_lab.simulate.physics import BOUND, REALISTIC, Physics
-from dwdp_lab.simulate.search import Best, OfRanks, best_settings, brief, over_ranks
+from dwdp_lab.simulate.search import Best, best_settings
+from dwdp_lab.simulate.shortened import brief, few_layers
 
 GROUP_SIZES = (2, 3, 4, 6, 8)
 """The table over N, beside the scenario's own N."""
@@ -59,7 +61,7 @@ class Prediction:
     def advice(self) -> str:
         """One sentence."""
         return advise(
-            dwdp_over_dep=self.dwdp_over_dep,
+            tokens_per_s={name: one.tokens_per_s_per_gpu for name, one in self.strategies.items()},
             dep_wait=self.strategies["dep"].wait_on_peers_ms / self.strategies["dep"].step_ms,
             dwdp_exposed=self.strategies["dwdp"].exposed_copy_ms / self.strategies["dwdp"].step_ms,
             crossover_tokens=self.crossover_tokens,
@@ -93,19 +95,24 @@ def physics_for(hardware: Hardware) -> Physics:
     return BOUND if hardware.reached is None else REALISTIC
 
 
-def predict(scenario: Scenario, hardware: Hardware | None = None, sizes: Sequence[int] | None = None) -> Prediction:
+def predict(
+    scenario: Scenario,
+    hardware: Hardware | None = None,
+    sizes: Sequence[int] | None = None,
+    physics: Physics | None = None,
+) -> Prediction:
     """Simulate all strategies of a scenario; DEP in the faster of its two forms where `dep_form` is auto.
 
-    `sizes` are the group sizes of the table over N (default: 2 to 8 and the scenario's own). Raises ScenarioError for
-    a profile that is unknown or cannot run the model.
+    `sizes` are the group sizes of the table over N (default: 2 to 8 and the scenario's own), `physics` the effects
+    (default: as `physics_for` the profile). Raises ScenarioError for a profile that is unknown or cannot run the model.
     """
     profile = hardware or load_hardware(scenario.hardware)
-    physics = physics_for(profile)
+    physics = physics or physics_for(profile)
     scenario = _with_the_faster_dep(scenario, profile, physics)
-    short = brief(scenario)
+    short = few_layers(brief(scenario))
     strategies = {}
     for name in STRATEGIES:
-        figures = simulate(scenario.with_strategy(name), profile, physics).metrics
+        figures = outcome(scenario.with_strategy(name), profile, physics).metrics
         strategies[name] = StrategyFigures(
             figures.step_ms,
             figures.tokens_per_s,
@@ -125,7 +132,7 @@ def predict(scenario: Scenario, hardware: Hardware | None = None, sizes: Sequenc
         crossover(scenario, profile, physics),
         best_settings(scenario, profile, physics),
         over_ranks(scenario, profile, physics, sizes),
-        _provenance(scenario, profile),
+        _provenance(scenario, profile, physics),
     )
 
 
@@ -133,12 +140,14 @@ def _with_the_faster_dep(scenario: Scenario, hardware: Hardware, physics: Physic
     if scenario.strategy.dep_form != "auto":
         return scenario
     forms = [scenario.replace(**{"strategy.dep_form": form}) for form in ("all_to_all", "all_gather")]
-    return min(forms, key=lambda one: simulate(brief(one.with_strategy("dep")), hardware, physics).metrics.step_ms)
+    return min(forms, key=lambda one: outcome(brief(one.with_strategy("dep")), hardware, physics).metrics.step_ms)
 
 
-def _provenance(scenario: Scenario, hardware: Hardware) -> dict[str, str]:
+def _provenance(scenario: Scenario, hardware: Hardware, physics: Physics) -> dict[str, str]:
     """Where each group of numbers comes from."""
-    if hardware.reached is None:
+    if physics != physics_for(hardware):
+        how = f"simulated, physics {physics}, profile {hardware.name} ({hardware.provenance})"
+    elif hardware.reached is None:
         how = (
             f"simulated, the bound of the data sheet: profile {hardware.name} ({hardware.provenance}) does not say "
             "what the machine reaches, so efficiencies, latencies and interference are left out"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dwdp_lab.program.operation import Stage
-from dwdp_lab.simulate.links import Finished
+from dwdp_lab.simulate.links import Finished, Nodes
 
 Floats = NDArray[np.float64]
 
@@ -22,26 +22,33 @@ ROUNDING = 1.0 + 1e-9
 
 
 class SharedLinks:
-    """`egress`, `ingress`: what one rank can send and receive; `pair`: what goes from one rank to another at most.
+    """`egress`, `ingress`: what one rank can send and receive; `pair`: what goes from one rank to another of its node
+    at most; `nodes`: which ranks share a node, and what joins the nodes (None: all are on one).
 
-    Rows and places of the arrays are ranks; row r of `_shares` says how the bytes of r's stage spread over its sources.
+    Rows and places of the arrays are ranks; row r of `_shares` says how the bytes of r's stage spread over its sources,
+    and, in as many columns more where there are nodes, over those of them that are on other nodes.
     """
 
-    def __init__(self, ranks: int, egress: float, ingress: float, pair: float | None = None) -> None:
+    def __init__(
+        self, ranks: int, egress: float, ingress: float, pair: float | None = None, nodes: Nodes | None = None
+    ) -> None:
         self.egress = egress
         self.ingress = ingress
         self.pair = pair
+        self.nodes = nodes
         self._pulls: dict[int, Sequence[Stage]] = {}
         self._place = [0] * ranks
         self._now = 0.0
         self._next: tuple[float, int] = (math.inf, -1)  # the stage that ends first: (when, rank)
-        self._shares: Floats = np.zeros((ranks, ranks))
+        rates = [egress] if nodes is None else [egress, nodes.rate]
+        self._capacity: Floats = np.repeat(rates, ranks)
+        self._shares: Floats = np.zeros((ranks, len(self._capacity)))
         self._most: Floats = np.zeros(ranks)  # each reader's rate if nobody else read; 0: none runs
         self._left: Floats = np.zeros(ranks)
         self._rate: Floats = np.zeros(ranks)
         self._disturbance: Floats = np.zeros(ranks)
         self._disturbed_us: Floats = np.zeros(ranks)
-        self._known: dict[int, tuple[Stage, Floats, float]] = {}
+        self._known: dict[tuple[int, int], tuple[Stage, Floats, float]] = {}
 
     def start(self, rank: int, stages: Sequence[Stage], now_us: float) -> None:
         self._advance(now_us)
@@ -68,21 +75,28 @@ class SharedLinks:
         return None
 
     def _begin(self, rank: int, stage: Stage) -> None:
-        shares, most = self._spread(stage)
+        shares, most = self._spread(rank, stage)
         self._shares[rank] = shares
         self._most[rank] = most
         self._left[rank] = stage.nbytes
 
-    def _spread(self, stage: Stage) -> tuple[Floats, float]:
+    def _spread(self, rank: int, stage: Stage) -> tuple[Floats, float]:
         """A stage's row of shares and the rate it can reach; layers use the same few stages again and again."""
-        known = self._known.get(id(stage))
+        known = self._known.get((id(stage), rank))
         if known is None or known[0] is not stage:
-            row = np.zeros(len(self._most))
-            nbytes = stage.nbytes
+            row = np.zeros(len(self._capacity))
+            nbytes, ranks, nearest, far = stage.nbytes, len(self._most), 0.0, 0.0
             for source, part in stage.sources:
-                row[source] = part / nbytes
-            most = self.ingress if self.pair is None else min(self.ingress, self.pair / float(row.max()))
-            known = self._known[id(stage)] = (stage, row, most)
+                row[source] = share = part / nbytes
+                if self.nodes is not None and self.nodes.far(rank, source):
+                    row[ranks + source] = share
+                    far += share
+                else:
+                    nearest = max(nearest, share)
+            most = self.ingress if self.pair is None or not nearest else min(self.ingress, self.pair / nearest)
+            if self.nodes is not None and far:
+                most = min(most, self.nodes.rate / far)
+            known = self._known[id(stage), rank] = (stage, row, most)
         return known[1], known[2]
 
     def _advance(self, now_us: float) -> None:
@@ -95,11 +109,12 @@ class SharedLinks:
     def _share(self) -> None:
         """New rates after a stage has begun, ended, or both; and who is done first at these."""
         wanted = self._most @ self._shares
-        if wanted.max() <= self.egress * ROUNDING:
+        if (wanted <= self._capacity * ROUNDING).all():
             self._rate, sent = self._most.copy(), wanted
         else:
-            self._rate = fill(self._shares, self._most, self.egress)
+            self._rate = fill(self._shares, self._most, self._capacity)
             sent = self._rate @ self._shares
+        sent = sent[: len(self._most)]
         self._disturbance = np.where(self._most > 0.0, 1.0, np.minimum(sent / self.egress, 1.0))
         running = list(self._pulls)
         if not running:
@@ -116,14 +131,15 @@ class SharedLinks:
         return float(self._disturbance[rank])
 
 
-def fill(shares: Floats, most: Floats, egress: float) -> Floats:
+def fill(shares: Floats, most: Floats, egress: float | Floats) -> Floats:
     """Max-min fair rates of readers: row r of `shares` says how reader r's bytes spread over the sources.
 
-    `most[r]` is what reader r can take at most (0: it does not read), `egress` what each source can give.
+    `most[r]` is what reader r can take at most (0: it does not read), `egress` what each source can give, one number
+    for all or one each.
     """
     rates = np.zeros(len(most))
     rising = np.where(most > 0.0, 1.0, 0.0)
-    room = np.full(shares.shape[1], egress)
+    room = np.zeros(shares.shape[1]) + egress
     while rising.any():
         demand = rising @ shares
         levels = np.where(demand > 1e-12, np.maximum(room, 0.0) / np.maximum(demand, 1e-12), np.inf)

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-PRESETS = ("tiny", "qwen3-30b-a3b", "mixtral-8x7b", "olmoe-1b-7b", "gpt-oss-120b", "deepseek-r1")
+PRESETS = ("tiny", "qwen3-30b-a3b", "mixtral-8x7b", "olmoe-1b-7b", "gpt-oss-120b", "deepseek-r1", "deepseek-r1-nvfp4")
 PRECISIONS = ("fp32", "bf16", "fp16", "fp8", "mxfp4", "nvfp4")
 
 
@@ -52,7 +52,7 @@ def models(draw: st.DrawFn) -> Any:
 def strategies() -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries(
         {
-            "name": st.sampled_from(("replicated", "dep", "weight_gather", "dwdp")),
+            "name": st.sampled_from(("replicated", "dep", "weight_gather", "dwdp", "tensor", "pipeline")),
             "overlap": st.booleans(),
             "slots": st.just(3),
             "prefetch_distance": st.none() | st.integers(1, 3),
@@ -60,6 +60,7 @@ def strategies() -> st.SearchStrategy[dict[str, Any]]:
             "weight_view": st.sampled_from(("merged", "split", "composite")),
             "slice_bytes": st.none() | st.integers(1024, 2**24) | st.sampled_from(("64KiB", "2MiB", "1 MB", "none")),
             "peer_order": st.sampled_from(("ascending", "rotated", "interleaved", "permutation")),
+            "micro_batches": st.integers(1, 64),
             "dep_form": st.sampled_from(("auto", "all_to_all", "all_gather")),
         }
     )

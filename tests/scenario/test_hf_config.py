@@ -95,6 +95,21 @@ def test_quantised_experts(given: dict[str, Any], precision: str) -> None:
     assert (model.expert_dtype, model.dtype) == (precision, "bf16")
 
 
+@pytest.mark.parametrize(
+    ("listed", "dense"),
+    [
+        ({}, None),
+        ({"ignore": []}, None),
+        ({"ignore": ["lm_head", "*.mlp.gate"]}, "nvfp4"),
+        ({"modules_to_not_convert": ["lm_head", "model.layers.0.self_attn.q_proj"]}, None),
+        ({"exclude_modules": ["lm_head", "*attention*"]}, None),
+    ],
+)
+def test_dense_layers_are_quantised_unless_they_are_listed(listed: dict[str, Any], dense: str | None) -> None:
+    given = {"quant_method": "modelopt", "quant_algo": "NVFP4", **listed}
+    assert read_model({**BASE, "quantization_config": given}).dense_dtype == dense
+
+
 def test_newer_and_older_spellings() -> None:
     assert read_model({**BASE, "torch_dtype": "float32"}).expert_dtype == "fp32"
     assert read_model({**BASE, "dtype": "torch.float16"}).dtype == "fp16"
@@ -186,3 +201,8 @@ def test_any_config_gives_a_shape_or_a_scenario_error(name: str, value: Any) -> 
     except ScenarioError as error:
         fields.append(error.field)
     assert all(field == "model" or field.startswith("model.") for field in fields)
+
+
+def test_a_config_that_was_cut_down_is_still_known_as_one() -> None:
+    with pytest.raises(ScenarioError, match=r"model\.moe_intermediate_size is missing"):
+        read_model({"hidden_size": 2048, "num_hidden_layers": 4, "num_experts": 8})

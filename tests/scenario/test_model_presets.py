@@ -43,6 +43,7 @@ def total_params(model: ModelShape) -> int:
         ("olmoe-1b-7b", 6.9),
         ("gpt-oss-120b", 116.8),
         ("deepseek-r1", 671),
+        ("deepseek-r1-nvfp4", 671),
     ],
 )
 def test_presets_have_the_published_number_of_parameters(name: str, billions: float) -> None:
@@ -53,7 +54,7 @@ def test_expert_sizes_are_the_published_ones() -> None:
     qwen = read_model("qwen3-30b-a3b")
     assert (qwen.experts, qwen.top_k, qwen.expert_params) == (128, 8, 3 * 2048 * 768)
     assert qwen.expert_bytes == 2 * qwen.expert_params
-    r1 = read_model({"preset": "deepseek-r1", "expert_dtype": "nvfp4"})
+    r1 = read_model("deepseek-r1-nvfp4")
     # the paper's 4.756 GB: what one of four ranks pulls per layer
     assert r1.expert_params == 44_040_192
     assert r1.expert_bytes == 24_772_608
@@ -69,6 +70,9 @@ def test_precisions_come_from_the_quantisation() -> None:
     # 0.5 bytes and an eighth of a bit exponent each: 4.25 bits
     assert read_model("gpt-oss-120b").expert_bytes * 8 / read_model("gpt-oss-120b").expert_params == 4.25
     assert read_model("mixtral-8x7b").expert_dtype == "bf16"
+    by_hand = {"preset": "deepseek-r1", "expert_dtype": "nvfp4", "dense_dtype": "nvfp4"}
+    assert read_model({**by_hand, "name": "deepseek-r1-nvfp4"}) == read_model("deepseek-r1-nvfp4")
+    assert [read_model(name).dense_dtype for name in ("deepseek-r1", "gpt-oss-120b", "tiny")] == [None, None, None]
 
 
 def test_attention_of_each_family() -> None:

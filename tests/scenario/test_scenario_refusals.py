@@ -31,7 +31,12 @@ def refused(fields: dict[str, Any]) -> ScenarioError:
         ({"strategy": {"slots": 9}}, "strategy.slots", 9, "a whole number from 1 to 3"),
         ({"strategy": {"slots": "many"}}, "strategy.slots", "many", "a whole number from 1 to 3"),
         ({"strategy": {"overlap": "perhaps"}}, "strategy.overlap", "perhaps", "true or false"),
-        ({"strategy": {"name": "tp"}}, "strategy.name", "tp", "one of replicated, dep, weight_gather, dwdp"),
+        (
+            {"strategy": {"name": "tp"}},
+            "strategy.name",
+            "tp",
+            "one of replicated, dep, weight_gather, dwdp, tensor, pipeline",
+        ),
         (
             {"strategy": {"slice_bytes": "2 bananas"}},
             "strategy.slice_bytes",

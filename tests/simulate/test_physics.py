@@ -18,15 +18,15 @@ from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.cost import CostModel
 from dwdp_lab.simulate.hardware import load_hardware
 from dwdp_lab.simulate.machine import _COMPUTE_PIECE, _Machine, run_programs
-from dwdp_lab.simulate.outcome import simulate
-from dwdp_lab.simulate.physics import BOUND, REALISTIC, Physics
+from dwdp_lab.simulate.outcome import outcome
+from dwdp_lab.simulate.physics import BOUND, REALISTIC, SWITCHES, Physics, physics_named
 from dwdp_lab.simulate.run import run_sim
 from dwdp_lab.timeline.metrics import metrics
 
 PROFILES = ("h100", "gb200")
 FITTED = st.sampled_from(PROFILES)
-SWITCHES = ("efficiency", "activations", "latencies", "hbm_traffic", "power")
-SOME_PHYSICS = st.sets(st.sampled_from(SWITCHES)).map(lambda on: Physics(**dict.fromkeys(on, True)))
+ADDED = tuple(switch for switch in SWITCHES if switch != "shared_links")
+SOME_PHYSICS = st.sets(st.sampled_from(ADDED)).map(lambda on: Physics(**dict.fromkeys(on, True)))
 
 
 def _end_us(scenario: Scenario, profile: str, physics: Physics, link_gbps: float | None = None) -> float:
@@ -84,13 +84,14 @@ def test_compute_is_slowed_only_while_something_is_transferred(scenario: Scenari
     programs = build(scenario)
     spans = run_programs(programs, cost)
     transfers = [(s.start_us, s.end_us) for s in spans if s.lane != "compute" and s.kind != "wait_peers"]
-    alone = {(p.rank, op.step, op.layer, op.kind): cost.work_us(op.work) for p in programs for op in p.ops}
+    alone = {p.rank: iter([cost.work_us(op.work) for op in p.ops if op.lane == "compute"]) for p in programs}
     for span in spans:
         if span.lane != "compute" or span.kind == "wait_peers":
             continue
+        expected = next(alone[span.rank])  # a lane runs its operations in order
         before = max((end for start, end in transfers if start < span.end_us), default=0.0)
         if before <= 0.0:  # nothing was ever transferred until now
-            assert span.duration_us == pytest.approx(alone[span.rank, span.step, span.layer, span.kind], rel=1e-6)
+            assert span.duration_us == pytest.approx(expected, rel=1e-6)
     for program in programs:
         took = sum(s.duration_us for s in spans if s.rank == program.rank and s.lane == "compute")
         pieces = [piece for op in program.ops for piece in cost.pieces(op.work)]
@@ -126,7 +127,7 @@ def test_each_switch_costs_time_where_its_effect_is() -> None:
 
     def figures(strategy: str, **on: bool) -> tuple[float, float]:
         physics = Physics(**on)
-        found = simulate(scenario.with_strategy(strategy), hardware, physics)  # type: ignore[arg-type]
+        found = outcome(scenario.with_strategy(strategy), hardware, physics)  # type: ignore[arg-type]
         return found.metrics.step_ms, found.pull_ms
 
     step, pull = figures("dwdp")
@@ -144,7 +145,7 @@ def test_gemms_of_few_rows_per_expert_are_less_efficient() -> None:
 
     def per_token_ms(tokens: int) -> float:
         one = scenario.replace(**{"workload.tokens_per_rank": tokens}).with_strategy("replicated")
-        return simulate(one, hardware, Physics(efficiency=True)).unit_ms["grouped_gemm"] / tokens
+        return outcome(one, hardware, Physics(efficiency=True)).unit_ms["grouped_gemm"] / tokens
 
     assert all(few > many for few, many in itertools.pairwise(per_token_ms(1 << n) for n in range(9, 16)))
     assert per_token_ms(1 << 20) == pytest.approx(2 * 8 * 48 * 3 * 2048 * 768 / (0.792 * 989e9), rel=0.01)
@@ -154,6 +155,26 @@ def test_gemms_of_few_rows_per_expert_are_less_efficient() -> None:
 def test_a_profile_of_peaks_alone_has_no_realistic_physics(physics: Physics) -> None:
     with pytest.raises(ScenarioError, match=r"hardware = 'laptop'"):
         run_sim(Scenario.create(), hardware=load_hardware("laptop"), physics=physics)
+
+
+@given(st.sets(st.sampled_from(SWITCHES)))
+def test_physics_are_read_as_they_are_written(on: set[str]) -> None:
+    physics = Physics(**{switch: switch in on for switch in SWITCHES})
+    assert physics_named(str(physics)) == physics
+
+
+def test_physics_by_name() -> None:
+    assert physics_named("bound") is not physics_named("realistic")
+    assert (physics_named("bound"), physics_named("realistic")) == (BOUND, REALISTIC)
+    assert physics_named("realistic, power=off , latencies=off") == replace(REALISTIC, power=False, latencies=False)
+    assert physics_named("bound,efficiency=on") == Physics(efficiency=True)
+    assert (str(BOUND), str(replace(REALISTIC, power=False))) == ("bound", "realistic,power=off")
+
+
+@pytest.mark.parametrize("text", ["", "real", "power=off", "bound,power", "bound,power=1", "bound,powr=on", "bound,"])
+def test_what_names_no_physics_is_refused(text: str) -> None:
+    with pytest.raises(ScenarioError, match=r"physics = .*bound or realistic.*efficiency"):
+        physics_named(text)
 
 
 class _Watching(_Machine):
@@ -192,7 +213,7 @@ class _Watching(_Machine):
 @pytest.mark.parametrize(("order", "slices"), [("rotated", None), ("interleaved", "1MiB")])
 def test_foreseeing_ends_gives_what_watching_all_the_time_gives(order: str, slices: str | None) -> None:
     scenario = Scenario.create(
-        model={"preset": "deepseek-r1", "layers": 12, "expert_dtype": "nvfp4", "dense_dtype": "nvfp4"},
+        model={"preset": "deepseek-r1-nvfp4", "layers": 12},
         group={"ranks": 3},
         workload={"tokens_per_rank": 30000, "cv": 0.05, "isl_tokens": 8000},
         strategy={"peer_order": order, "slice_bytes": slices},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -15,7 +16,7 @@ from dwdp_lab.simulate.advice import advise
 from dwdp_lab.simulate.bound import bound_of, shorter_without
 from dwdp_lab.simulate.crossover import crossover
 from dwdp_lab.simulate.hardware import load_hardware
-from dwdp_lab.simulate.outcome import simulate
+from dwdp_lab.simulate.outcome import outcome
 from dwdp_lab.simulate.paper_data import paper_scenario
 from dwdp_lab.simulate.physics import BOUND, REALISTIC, Physics
 from dwdp_lab.simulate.predict import predict
@@ -47,7 +48,7 @@ def test_json_has_the_promised_form(capsys: pytest.CaptureFixture[str]) -> None:
         "advice",
         "details",
     }
-    assert list(answer["strategies"]) == ["replicated", "dep", "weight_gather", "dwdp"]
+    assert list(answer["strategies"]) == ["replicated", "dep", "weight_gather", "dwdp", "tensor", "pipeline"]
     for figures in answer["strategies"].values():
         assert set(figures) == {"step_ms", "tokens_per_s_per_gpu", "bound", "exposed_copy_ms", "wait_on_peers_ms"}
         assert figures["bound"] in ("compute", "link", "memory", "wait")
@@ -66,14 +67,14 @@ def test_the_papers_rows_come_out_as_in_the_comparison(capsys: pytest.CaptureFix
     """Table 4, ratio 0.8, MNT 16384: the same scenario by another way in."""
     answer = _predict(
         capsys,
-        *("--model", "deepseek-r1", "--set", "model.expert_dtype=nvfp4", "--set", "model.dense_dtype=nvfp4"),
+        *("--model", "deepseek-r1-nvfp4"),
         *("--hardware", "gb200", "--ranks", "4", "--isl", "8192", "--isl-ratio", "0.8", "--mnt", "16384"),
         *("--weight-view", "split", "--peer-order", "ascending", "--over-ranks", "4"),
     )
     profile = load_hardware("gb200")
     workload = {"isl_tokens": 8192, "isl_ratio": 0.8, "mnt_tokens": 16384}
     dep, dwdp = (
-        simulate(paper_scenario(name, workload, {"peer_order": "ascending"}), profile, REALISTIC).metrics
+        outcome(paper_scenario(name, workload, {"peer_order": "ascending"}), profile, REALISTIC).metrics
         for name in ("dep", "dwdp")
     )
     assert answer["dwdp_over_dep"] == pytest.approx(dwdp.tokens_per_s / dep.tokens_per_s, rel=1e-9)
@@ -119,9 +120,42 @@ def test_bad_input_is_refused_in_one_line(
 
 
 def test_a_person_gets_tables_and_the_advice(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["predict", "--ranks", "2", "--hardware", "laptop", "--tokens", "256", "--over-ranks", "2"]) == 0
+    options = ("--ranks", "2", "--hardware", "laptop", "--tokens", "256", "--over-ranks", "2")
+    assert main(["predict", *options, "--waves", "--small-batches"]) == 0
     printed = capsys.readouterr().out
-    assert all(word in printed for word in ("weight_gather", "tokens/s per GPU", "DWDP pays", "best found", "memory"))
+    words = ("weight_gather", "tokens/s per GPU", "DWDP pays", "best found", "memory", "out of phase", "routed / all")
+    assert all(word in printed for word in words)
+
+
+def test_waves_and_small_batches_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--ranks", "2", "--tokens", "64", "--over-ranks", "2")
+    plain = _predict(capsys, *options)["details"]
+    assert (plain["waves"], plain["small_batches"]) == ([], [])
+    more = _predict(capsys, *options, "--waves", "--small-batches")["details"]
+    assert [row["peer_order"] for row in more["waves"]] == ["ascending", "rotated", "interleaved", "permutation"]
+    shares = [row["pulled_share"] for row in more["small_batches"]]
+    assert shares == sorted(shares)
+    assert {row["best"] for row in more["small_batches"]} <= {"all", "routed", "dep"}
+
+
+def test_physics_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--ranks", "2", "--tokens", "8192", "--over-ranks", "2")
+    real, bound = (_predict(capsys, *options, *more) for more in ((), ("--physics", "bound")))
+    assert bound["strategies"]["dwdp"]["step_ms"] < real["strategies"]["dwdp"]["step_ms"]
+    assert "physics bound" in bound["details"]["provenance"]["strategies"]
+
+
+def test_the_settings_tried_trade_memory_for_copies(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--model", "qwen3-30b-a3b", "--set", "model.layers=4", "--ranks", "4", "--tokens", "2048")
+    tried = _predict(capsys, *options, "--over-ranks", "4")["details"]["best"]["tried"]
+    kept = [one for one in tried if one["local_experts"] > 32]
+    for one in tried:
+        assert one["pulled_per_peer"] == (128 - one["local_experts"]) / 3
+    for fewer, more in itertools.pairwise(kept):
+        assert more["local_experts"] > fewer["local_experts"]
+        assert more["memory_gb"] > fewer["memory_gb"]
+        assert more["exposed_copy_ms"] <= fewer["exposed_copy_ms"]
+    assert kept[-1]["exposed_copy_ms"] == kept[-1]["pulled_per_peer"] == 0
 
 
 @pytest.mark.parametrize(
@@ -179,7 +213,7 @@ def test_the_crossover_separates_losing_from_winning() -> None:
     for tokens, wins in ((found // 2, False), (found, True), (found * 2, True)):
         passes = SMALL.replace(**{"workload.tokens_per_rank": tokens})
         dwdp, dep = (
-            simulate(passes.with_strategy(name), H100, REALISTIC).metrics.tokens_per_s
+            outcome(passes.with_strategy(name), H100, REALISTIC).metrics.tokens_per_s
             for name in ("dwdp", "dep")  # type: ignore[arg-type]
         )
         assert (dwdp >= dep) is wins
@@ -199,12 +233,13 @@ def test_lists_of_lengths_are_for_one_group_size() -> None:
     assert [row.ranks for row in predict(explicit, H100).over_ranks] == [4]
 
 
+PLAIN_MEMORY = {"replicated": 100.0, "dep": 30.0, "weight_gather": 40.0, "dwdp": 35.0}
 PLAIN: dict[str, Any] = {
-    "dwdp_over_dep": 1.2,
+    "tokens_per_s": {"replicated": 130.0, "dep": 100.0, "weight_gather": 90.0, "dwdp": 120.0},
     "dep_wait": 0.1,
     "dwdp_exposed": 0.0,
     "crossover_tokens": 9000,
-    "memory_gb": {"replicated": 100.0, "dep": 30.0, "weight_gather": 40.0, "dwdp": 35.0},
+    "memory_gb": PLAIN_MEMORY,
     "capacity_gb": 80.0,
     "best": Best(4, 4.0, "rotated", None, 100.0, 100.0),
 }
@@ -214,10 +249,25 @@ PLAIN: dict[str, Any] = {
     ("changes", "words"),
     [
         ({}, ["Use DWDP: 1.20", "waits on peers for 10 %", "hidden"]),
-        ({"dwdp_over_dep": 0.7, "dwdp_exposed": 0.4}, ["Keep DEP", "0.70", "40 %", "9,000 tokens"]),
-        ({"dwdp_over_dep": 0.7, "crossover_tokens": None}, ["Keep DEP", "no pass"]),
-        ({"dwdp_over_dep": 1.01}, ["Either", "within 3 %"]),
-        ({"capacity_gb": 120.0}, ["Replicate", "100 of 120 GB"]),
+        (
+            {"tokens_per_s": {"dep": 100.0, "dwdp": 70.0}, "dwdp_exposed": 0.4},
+            ["Keep DEP", "0.70", "40 %", "9,000 tokens"],
+        ),
+        ({"tokens_per_s": {"dep": 100.0, "dwdp": 70.0}, "crossover_tokens": None}, ["Keep DEP", "no pass"]),
+        ({"tokens_per_s": {"dep": 100.0, "dwdp": 101.0}}, ["Either", "within 3 %"]),
+        ({"capacity_gb": 120.0}, ["Replicate", "100 of 120 GB", "nothing that shares them"]),
+        (
+            {"capacity_gb": 120.0, "tokens_per_s": {"replicated": 100.0, "dep": 110.0, "dwdp": 95.0}},
+            ["Use DEP: 1.10 times", "replicated experts", "100 of 120 GB"],
+        ),
+        (  # what does not fit is no advice, however fast
+            {
+                "capacity_gb": 120.0,
+                "memory_gb": {**PLAIN_MEMORY, "dep": 130.0},
+                "tokens_per_s": {"replicated": 100.0, "dep": 110.0, "dwdp": 95.0},
+            },
+            ["Replicate"],
+        ),
         ({"capacity_gb": 20.0}, ["more ranks", "35 GB"]),
         (
             {"best": Best(8, 3.0, "interleaved", 1 << 20, 90.0, 100.0)},

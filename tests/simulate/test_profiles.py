@@ -9,7 +9,7 @@ from dwdp_lab.scenario.precision import FORMATS
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.shipped import shipped
 from dwdp_lab.simulate.hardware import load_hardware
-from dwdp_lab.simulate.outcome import simulate
+from dwdp_lab.simulate.outcome import outcome
 from dwdp_lab.simulate.physics import BOUND
 from dwdp_lab.simulate.predict import physics_for
 
@@ -63,9 +63,9 @@ def test_on_a_mesh_one_peer_after_the_other_uses_one_link_of_seven() -> None:
     scenario = Scenario.create(
         model={"preset": "mixtral-8x7b", "layers": 4}, group={"ranks": 8}, workload={"cv": 0.0}, hardware="mi300x"
     )
-    serial = simulate(scenario, profile, BOUND).pull_ms
+    serial = outcome(scenario, profile, BOUND).pull_ms
     sliced = scenario.replace(**{"strategy.peer_order": "interleaved", "strategy.slice_bytes": "1MiB"})
-    assert serial / simulate(sliced, profile, BOUND).pull_ms == pytest.approx(7, rel=1e-6)
+    assert serial / outcome(sliced, profile, BOUND).pull_ms == pytest.approx(7, rel=1e-6)
     nbytes = 4 * 7 * scenario.model.expert_bytes
     assert serial == pytest.approx(nbytes / 64e6, rel=1e-6)
 
@@ -77,7 +77,7 @@ def test_a_collective_on_a_mesh_waits_for_its_busiest_pair() -> None:
         workload={"cv": 0.0},
         strategy={"name": "dep", "dep_form": "all_gather"},
     )
-    mesh, switch = (simulate(scenario, load_hardware(name), BOUND).metrics for name in ("mi300x", "h100"))
+    mesh, switch = (outcome(scenario, load_hardware(name), BOUND).metrics for name in ("mi300x", "h100"))
     assert mesh.communication_ms / switch.communication_ms == pytest.approx(450 / 64, rel=1e-6)
 
 

@@ -16,7 +16,7 @@ from dwdp_lab.timeline.metrics import metrics
 
 def _r1(ranks: int, order: str, slices: str | None) -> Scenario:
     return Scenario.create(
-        model={"preset": "deepseek-r1", "expert_dtype": "nvfp4", "dense_dtype": "nvfp4"},
+        model="deepseek-r1-nvfp4",
         hardware="gb200",
         group={"ranks": ranks},
         workload={"tokens_per_rank": 16384, "cv": 0.1, "isl_tokens": 8192},
