@@ -1,7 +1,7 @@
 """Starting rank processes: what a rank finds in its environment, and the two ways to start a group.
 
 A rank is `python -m dwdp_lab.execute.worker` with the variables that torch's launcher sets (RANK, WORLD_SIZE,
-LOCAL_RANK) and the two below. So the same module runs under torchrun too. Plain processes are the default
+LOCAL_RANK) and the three below. So the same module runs under torchrun too. Plain processes are the default
 because they are ready in half the time: torchrun imports torch in its agent before it starts the ranks.
 """
 
@@ -17,12 +17,21 @@ from dwdp_lab.execute.run_folder import log_path
 
 FOLDER_VARIABLE = "DWDP_RUN_FOLDER"
 KEY_VARIABLE = "DWDP_SESSION_KEY"
+MACHINE_VARIABLE = "DWDP_MACHINE"
 WORKER = "dwdp_lab.execute.worker"
 
 Launcher = Literal["processes", "torchrun"]
+RankMachineName = Literal["cpu", "cuda"]
 
 
-def launch(launcher: Launcher, size: int, folder: Path, key: bytes, into: list[subprocess.Popen[bytes]]) -> None:
+def launch(
+    launcher: Launcher,
+    size: int,
+    folder: Path,
+    key: bytes,
+    into: list[subprocess.Popen[bytes]],
+    machine: RankMachineName = "cpu",
+) -> None:
     """Start the group, adding each process to `into` as soon as it exists, so that a failure half way can be
     undone.
 
@@ -33,6 +42,7 @@ def launch(launcher: Launcher, size: int, folder: Path, key: bytes, into: list[s
         **os.environ,
         FOLDER_VARIABLE: str(folder),
         KEY_VARIABLE: key.hex(),
+        MACHINE_VARIABLE: machine,
         "OMP_NUM_THREADS": "1",  # a rank's lanes are its threads; more would make ranks compete for cores
         "MKL_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]),

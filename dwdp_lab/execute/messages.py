@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dwdp_lab.execute.gpu_sample import GpuSample
 from dwdp_lab.program.operation import Kind, Program
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.timeline.span import Span
@@ -27,12 +28,28 @@ class Ready(NamedTuple):
 
 
 class Order(NamedTuple):
-    """Session to rank: run this program. `kinds` are those of all ranks' programs, to prepare for."""
+    """Session to rank: run this program. `kinds` are those of all ranks' programs, to prepare for; `in_micro_batches`
+    says whether any of these works on micro-batches, so that results may end on another rank than they are of."""
 
     scenario: Scenario
     program: Program
     kinds: frozenset[Kind]
     outputs: bool
+    in_micro_batches: bool = False
+    recorded: bool = True  # CUDA machine: whether every operation leaves a span
+
+
+class Job(NamedTuple):
+    """Session to rank: call `function`, named `package.module:function`, with this rank's session and `parameters`."""
+
+    function: str
+    parameters: Any
+
+
+class Done(NamedTuple):
+    """Rank to session: what the job's function returned."""
+
+    value: Any
 
 
 class Gather(NamedTuple):
@@ -65,6 +82,11 @@ class Finished(NamedTuple):
     notes: tuple[str, ...]
     outputs: tuple[Tensor, ...] | None  # per step [tokens, H]
     routing: tuple[tuple[Tensor, ...], ...] | None  # per step and MoE layer [tokens, top_k]
+    run_us: float | None = None  # CUDA machine: from the common start to the end of the last operation
+    clock_error_us: float | None = None  # CUDA machine: how far its spans may be off on the clock of all ranks
+    environment: dict[str, Any] | None = None  # CUDA machine: transport, way of copying, memory
+    samples: tuple[GpuSample, ...] = ()  # CUDA machine: the GPU's sensors, of one rank per GPU
+    held_bytes: int = 0  # CUDA machine: GPU memory that this rank keeps for its next run
 
 
 class Failed(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any
 
 from dwdp_lab.execute.channel import Channel, Door
 from dwdp_lab.execute.failures import RankFailed, RunStopped
-from dwdp_lab.execute.launch import Launcher, launch
+from dwdp_lab.execute.launch import Launcher, RankMachineName, launch
 from dwdp_lab.execute.messages import Failed, Gather, Gathered, Hello, Ready
 from dwdp_lab.execute.run_folder import log_tail, make_run_folder, remove_run_folder, socket_path
 
@@ -27,9 +27,10 @@ ROOT_CAUSE_S = 0.3  # when one rank fails, the others may follow; wait this long
 class RankGroup:
     """N rank processes, connected and ready after `start`. `close` leaves nothing behind."""
 
-    def __init__(self, size: int, launcher: Launcher) -> None:
+    def __init__(self, size: int, launcher: Launcher, machine: RankMachineName = "cpu") -> None:
         self.size = size
         self.launcher = launcher
+        self.machine: RankMachineName = machine
         self.folder: Path = make_run_folder()
         self.processes: list[subprocess.Popen[bytes]] = []
         self.channels: dict[int, Channel] = {}
@@ -48,15 +49,16 @@ class RankGroup:
         deadline = time.monotonic() + timeout_s
         door = Door(str(socket_path(self.folder)), key, self.size)
         try:
-            launch(self.launcher, self.size, self.folder, key, self.processes)
+            launch(self.launcher, self.size, self.folder, key, self.processes, self.machine)
             while len(self.channels) < self.size:
                 if (channel := door.let_in(0.05)) is not None:
                     self._welcome(channel)
                 self._check_starting(deadline, timeout_s)
         finally:
             door.close()
-        for _, message in self.messages(until=Ready):
-            self.environment = message.environment
+        for rank, message in self.messages(until=Ready):
+            if rank == 0:
+                self.environment = message.environment
 
     def _welcome(self, channel: Channel) -> None:
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dwdp_lab.execute.channel import Channel
-from dwdp_lab.execute.messages import Failed, Gather, Gathered, Order
+from dwdp_lab.execute.messages import Failed, Gather, Gathered, Job, Order
 from dwdp_lab.execute.run_folder import remove_run_folder
 
 
@@ -28,7 +28,7 @@ class RankSession:
         self.rank = rank
         self.ranks = ranks
         self.folder = folder
-        self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self.orders: queue.SimpleQueue[Order | Job] = queue.SimpleQueue()
         self._gathered: queue.SimpleQueue[tuple[Gathered, list[int]]] = queue.SimpleQueue()
         threading.Thread(target=self._listen, name="session", daemon=True).start()
 

@@ -11,16 +11,17 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self, get_args
+from typing import Any, Self, get_args
 
-from dwdp_lab.execute.cpu.memory_need import check_memory
-from dwdp_lab.execute.launch import Launcher
-from dwdp_lab.execute.messages import Finished, Order, Progress
+from dwdp_lab.execute.before_start import check_before_start
+from dwdp_lab.execute.cuda.refusal import check_gpus_here
+from dwdp_lab.execute.launch import Launcher, RankMachineName
+from dwdp_lab.execute.messages import Done, Finished, Job, Order, Progress
 from dwdp_lab.execute.rank_group import RankGroup
-from dwdp_lab.execute.run_result import RunResult, assemble, crowded, host_environment
-from dwdp_lab.model.supported import check_runs_on_ranks
+from dwdp_lab.execute.run_result import RunResult, assemble, host_environment
 from dwdp_lab.program.build import build
 from dwdp_lab.program.checker import verify
+from dwdp_lab.program.completeness import in_micro_batches
 from dwdp_lab.program.operation import Program
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
@@ -30,29 +31,41 @@ OnProgress = Callable[[float, str], None]
 
 
 class Ranks:
-    """A group of N processes, one per rank.
+    """A group of N processes, one per rank, on CPU cores (`machine="cpu"`) or on GPUs (`"cuda"`: rank r on GPU r modulo
+    their number).
 
     They start with the first run (or `start`), keep weights between runs, and end with `stop`, with this
     object, or with this process, however it ends. After a failure or a stop the next run starts new ones. One
     run at a time: a second thread that calls `run` waits for the first.
     """
 
-    def __init__(self, size: int, launcher: Launcher = "processes", start_timeout_s: float = 120.0) -> None:
+    def __init__(
+        self,
+        size: int,
+        launcher: Launcher = "processes",
+        start_timeout_s: float = 120.0,
+        machine: RankMachineName = "cpu",
+    ) -> None:
         if size < 1:
             raise ScenarioError("group.ranks", size, "at least one rank is needed")
         if launcher not in get_args(Launcher):
             raise ScenarioError("launcher", launcher, f"allowed are {', '.join(get_args(Launcher))}")
+        if machine not in get_args(RankMachineName):
+            raise ScenarioError("machine", machine, f"allowed are {', '.join(get_args(RankMachineName))}")
         self.size = size
         self.launcher: Launcher = launcher
+        self.machine: RankMachineName = machine
         self.start_timeout_s = start_timeout_s
         self._group: RankGroup | None = None
+        self._held_bytes: tuple[float, ...] = ()  # of GPU memory, by rank
         self._running_thread: int | None = None
         self._in_use = threading.RLock()
 
     def start(self) -> Self:
         """Start the processes now and wait until they can run; nothing happens when they already do.
 
-        Raises RankFailed when a rank cannot start, RunStopped when another thread stops them meanwhile.
+        Raises RankFailed when a rank cannot start, RunStopped when another thread stops them meanwhile, and
+        ScenarioError, before anything is started, for GPU ranks on a machine that cannot run any.
         """
         with self._in_use:
             self._started()
@@ -63,7 +76,9 @@ class Ranks:
         if group is not None and group.alive:
             return group
         self._end()
-        self._group = group = RankGroup(self.size, self.launcher)
+        if self.machine == "cuda":
+            check_gpus_here()
+        self._group = group = RankGroup(self.size, self.launcher, self.machine)
         # also when this object is dropped, as by running a notebook's cell again, and at exit
         self._finalizer = weakref.finalize(self, group.close)
         try:
@@ -79,10 +94,12 @@ class Ranks:
         outputs: bool = False,
         progress: OnProgress | None = None,
         programs: Sequence[Program] | None = None,
+        recorded: bool = True,
     ) -> RunResult:
         """Run the scenario's strategy, or programs of your own (one per rank), and measure it.
 
-        `outputs` brings back all outputs and routing, not only their hash. Raises ScenarioError or
+        `outputs` brings back all outputs and routing, not only their hash. Without `recorded` GPU ranks leave no spans,
+        only the time of the whole run: what recording costs is the difference. Raises ScenarioError or
         ProgramError before anything is started; RankFailed when a rank raises or dies; RunStopped when `stop`
         is called from another thread. After any of the latter, and after an interrupt, no process is left.
         """
@@ -94,15 +111,35 @@ class Ranks:
             group = self._started()
             self._running_thread = threading.get_ident()
             try:
-                finished = _converse(group, scenario, programs, outputs, progress)
+                finished = _converse(group, scenario, programs, outputs, progress, recorded)
             except BaseException:
                 self._end()
                 raise
             finally:
                 self._running_thread = None
-            environment = {**host_environment(group.environment["torch"]), "launcher": self.launcher}
-        notes = crowded(programs, environment["cpus_allowed"])
-        return assemble(scenario, finished, environment, notes, 1e3 * (time.monotonic() - began))
+            self._held_bytes = tuple(report.held_bytes for report in finished)
+            environment = host_environment(group.environment) | {"launcher": self.launcher}
+        wall_ms = 1e3 * (time.monotonic() - began)
+        return assemble(scenario, programs, finished, self.machine, environment, wall_ms)
+
+    def perform(self, function: str, parameters: Any, progress: OnProgress | None = None) -> list[Any]:
+        """Call a function (`package.module:function`) on every rank, with its session and these parameters.
+
+        Returns what the ranks return, in rank order. Raises what `run` raises of RankFailed and RunStopped; after
+        these no process is left.
+        """
+        if self._running_thread == threading.get_ident():
+            raise RuntimeError("these ranks are running: their progress callback cannot run something else on them")
+        with self._in_use:
+            group = self._started()
+            self._running_thread = threading.get_ident()
+            try:
+                return _call(group, Job(function, parameters), progress)
+            except BaseException:
+                self._end()
+                raise
+            finally:
+                self._running_thread = None
 
     def _programs(self, scenario: Scenario, programs: Sequence[Program] | None) -> tuple[Program, ...]:
         if scenario.ranks != self.size:
@@ -112,8 +149,7 @@ class Ranks:
                 f"these are {self.size} rank processes",
                 f"Use Ranks({scenario.ranks})",
             )
-        check_runs_on_ranks(scenario.model)
-        check_memory(scenario)
+        check_before_start(self.machine, scenario, self._held_bytes)
         if programs is None:
             return build(scenario)
         verify(programs, scenario)
@@ -146,6 +182,7 @@ class Ranks:
     def _end(self) -> None:
         if self._group is not None:
             self._group = None
+            self._held_bytes = ()
             self._finalizer()
 
     def __enter__(self) -> Self:
@@ -163,10 +200,11 @@ def _converse(
     programs: Sequence[Program],
     outputs: bool,
     progress: OnProgress | None,
+    recorded: bool,
 ) -> list[Finished]:
     kinds = frozenset(op.kind for program in programs for op in program.ops)
     for rank, program in enumerate(programs):
-        group.send(rank, Order(scenario, program, kinds, outputs))
+        group.send(rank, Order(scenario, program, kinds, outputs, in_micro_batches(programs), recorded))
     finished: dict[int, Finished] = {}
     shares = dict.fromkeys(range(group.size), 0.0)
     for rank, message in group.messages(until=Finished):
@@ -177,3 +215,15 @@ def _converse(
             shares[rank] = message.done / max(1, message.total)
             progress(min(shares.values()), f"{scenario.strategy.name}: {message.doing}")
     return [finished[rank] for rank in range(group.size)]
+
+
+def _call(group: RankGroup, job: Job, progress: OnProgress | None) -> list[Any]:
+    for rank in range(group.size):
+        group.send(rank, job)
+    values: dict[int, Any] = {}
+    for rank, message in group.messages(until=Done):
+        if isinstance(message, Done):
+            values[rank] = message.value
+        elif isinstance(message, Progress) and progress is not None and rank == 0:
+            progress(message.done / max(1, message.total), message.doing)
+    return [values[rank] for rank in range(group.size)]

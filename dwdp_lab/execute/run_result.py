@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dwdp_lab.execute.collective_waits import split_waits
+from dwdp_lab.execute.collective_waits import messages, split_waits
+from dwdp_lab.execute.gpu_sample import GpuSample
+from dwdp_lab.execute.launch import RankMachineName
 from dwdp_lab.execute.messages import Finished
 from dwdp_lab.program.operation import Program
 from dwdp_lab.scenario.scenario import Scenario
@@ -35,26 +37,37 @@ class RunResult:
     wall_ms: float
     outputs: tuple[tuple[Tensor, ...], ...] | None = None
     routing: tuple[tuple[tuple[Tensor, ...], ...], ...] | None = None
+    run_us: float | None = None
+    """GPU ranks: from the common start to the end of the last operation of any rank."""
+    samples: tuple[tuple[GpuSample, ...], ...] = ()
+    """GPU ranks: clock, power and NVLink traffic of each rank's GPU during the run; empty for ranks that share one with
+    a lower rank, and without nvidia-ml-py."""
 
 
 def assemble(
     scenario: Scenario,
+    programs: Sequence[Program],
     finished: Sequence[Finished],
+    machine: RankMachineName,
     environment: dict[str, Any],
-    notes: Sequence[str],
     wall_ms: float,
 ) -> RunResult:
-    """One result from the ranks' reports, in rank order. `notes` precede those of the ranks."""
+    """One result from the ranks' reports, in rank order."""
     batches = scenario.batches
+    reports = [report.spans for report in finished]
     timeline = Timeline(
-        spans=split_waits([span for report in finished for span in report.spans]),
+        spans=split_waits([span for spans in reports for span in spans], messages(programs, reports)),
         strategy=scenario.strategy.name,
-        machine="cpu",
+        machine=machine,
         provenance="measured",
         tokens=tuple(batches.tokens(rank) for rank in range(scenario.ranks)),
         steps=batches.steps,
-        notes=(*notes, *dict.fromkeys(note for report in finished for note in report.notes)),
-        environment=environment,
+        notes=(
+            *(shared_gpus(environment) if machine == "cuda" else crowded(programs, environment["cpus_allowed"])),
+            *dict.fromkeys(note for report in finished for note in report.notes),
+            *_one_clock(finished),
+        ),
+        environment=environment | _told(finished),
     )
     outputs = tuple(report.outputs for report in finished if report.outputs is not None)
     routing = tuple(report.routing for report in finished if report.routing is not None)
@@ -64,7 +77,28 @@ def assemble(
         wall_ms=wall_ms,
         outputs=outputs or None,
         routing=routing or None,
+        run_us=max((report.run_us for report in finished if report.run_us is not None), default=None),
+        samples=tuple(report.samples for report in finished),
     )
+
+
+def _told(finished: Sequence[Finished]) -> dict[str, Any]:
+    """What ranks say of their run alone; where they differ, in rank order."""
+    keys = dict.fromkeys(key for report in finished for key in report.environment or {})
+    values = {key: [(report.environment or {}).get(key) for report in finished] for key in keys}
+    return {key: each[0] if all(one == each[0] for one in each) else each for key, each in values.items()}
+
+
+def _one_clock(finished: Sequence[Finished]) -> tuple[str, ...]:
+    """How well the ranks' times fit together; ranks of the CPU machine read one clock."""
+    errors = [report.clock_error_us for report in finished if report.clock_error_us is not None]
+    return (f"ranks' clocks agree within {2 * max(errors):.1f} us",) if errors else ()
+
+
+def shared_gpus(environment: dict[str, Any]) -> tuple[str, ...]:
+    """A note when several ranks share a GPU: they then take turns, and their times say little of GPUs of their own."""
+    sharing = environment["ranks_per_gpu"]
+    return (f"{sharing} ranks share a GPU",) if sharing > 1 else ()
 
 
 def crowded(programs: Sequence[Program], cores: int) -> tuple[str, ...]:
@@ -73,16 +107,17 @@ def crowded(programs: Sequence[Program], cores: int) -> tuple[str, ...]:
     return (f"{lanes} lanes share {cores} CPU cores",) if lanes > cores else ()
 
 
-def host_environment(torch_version: str) -> dict[str, Any]:
-    """What a measured timeline says about where it was measured."""
+def host_environment(of_ranks: dict[str, Any]) -> dict[str, Any]:
+    """What a measured timeline says about where it was measured. GPU ranks name their `device` themselves."""
     return {
         "device": _processor(),
+        "cpu": _processor(),
         "cpu_count": os.cpu_count(),
         "cpus_allowed": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": platform.system(),
         "python": platform.python_version(),
-        "torch": torch_version,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **of_ranks,
     }
 
 

@@ -1,14 +1,18 @@
-"""What a rank does between start and end: run the session's orders, one after another."""
+"""What a rank does between start and end: run the session's orders and jobs, one after another."""
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 
-from dwdp_lab.execute.cpu.kept import Kept
-from dwdp_lab.execute.cpu.run_order import run_order
-from dwdp_lab.execute.messages import Ready
+from dwdp_lab.execute.launch import MACHINE_VARIABLE
+from dwdp_lab.execute.messages import Finished, Job, Order, Ready
+from dwdp_lab.execute.perform import perform
 from dwdp_lab.execute.rank_session import RankSession
 
 SWITCH_INTERVAL_S = 0.0005
@@ -19,9 +23,24 @@ def serve(session: RankSession) -> None:
     torch.set_num_threads(1)
     # a copy lane that wakes up should not wait 5 ms for the compute lane to let go of the interpreter
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    kept = Kept()
-    # str: torch has a type of its own for versions, which would make the session load torch
-    session.channel.send(Ready({"torch": str(torch.__version__)}))
+    environment, run_order = _start(session)
+    session.channel.send(Ready(environment))
     while True:
         order = session.orders.get()
-        session.channel.send(run_order(session, kept, order))
+        if isinstance(order, Job):
+            session.channel.send(perform(session, order))
+        else:
+            session.channel.send(run_order(order))
+
+
+def _start(session: RankSession) -> tuple[dict[str, Any], Callable[[Order], Finished]]:
+    """What this rank says about where it runs, and how it runs an order."""
+    if os.environ.get(MACHINE_VARIABLE) == "cuda":
+        from dwdp_lab.execute.cuda.start import start
+
+        return start(session)
+    from dwdp_lab.execute.cpu.kept import Kept
+    from dwdp_lab.execute.cpu.run_order import run_order
+
+    # str: torch has a type of its own for versions, which would make the session load torch
+    return {"torch": str(torch.__version__)}, partial(run_order, session, Kept())

@@ -74,16 +74,45 @@ def attention(
     context. The window, where the shape has one, limits layers 0, 2, 4, ... Raises ValueError when x, the
     batch and the cache do not fit together.
     """
+    return x + attended(shape, weights, x, batch, kv_cache, layer)
+
+
+def attended(
+    shape: ModelShape,
+    weights: LayerWeights,
+    x: Tensor,
+    batch: Batch,
+    kv_cache: Sequence[KV | None],
+    layer: int,
+    kv_of_head: Sequence[int] | None = None,
+) -> Tensor:
+    """[T, H]: what `attention` adds to x.
+
+    `kv_of_head` says which of the keys' heads each query head looks at (None: as many query heads to each).
+    """
     if len(x) != sum(chunk.new_tokens for chunk in batch) or len(kv_cache) != len(batch):
         raise ValueError(
             f"{len(x)} rows and {len(kv_cache)} cache entries do not fit a batch of {len(batch)} chunks with "
             f"{sum(chunk.new_tokens for chunk in batch)} new tokens"
         )
     if not len(x):
-        return x
-    q, k, v = project(shape, weights, x, batch)
+        return torch.zeros_like(x)
+    return mixed(shape, weights, project(shape, weights, x, batch), batch, kv_cache, layer, kv_of_head)
+
+
+def mixed(
+    shape: ModelShape,
+    weights: LayerWeights,
+    projected: tuple[Tensor, Tensor, Tensor],
+    batch: Batch,
+    kv_cache: Sequence[KV | None],
+    layer: int,
+    kv_of_head: Sequence[int] | Tensor | None = None,
+) -> Tensor:
+    """[T, H]: what `attended` gives, from its queries, keys and values."""
+    q, k, v = projected
     window = shape.attention.window if layer % 2 == 0 else None
-    mixed, start = [], 0
+    parts, start = [], 0
     for chunk, cached in zip(batch, kv_cache, strict=True):
         found = len(cached[0]) if cached else 0
         if found != chunk.context_tokens:
@@ -91,9 +120,12 @@ def attention(
         span = slice(start, start + chunk.new_tokens)
         keys = torch.cat((cached[0], k[span])) if cached else k[span]
         values = torch.cat((cached[1], v[span])) if cached else v[span]
-        mixed.append(causal_attention(q[span], keys, values, window))
+        if kv_of_head is not None:
+            keys, values = keys[:, kv_of_head], values[:, kv_of_head]
+        parts.append(causal_attention(q[span], keys, values, window))
         start = span.stop
-    return x + functional.linear(torch.cat(mixed).reshape(len(x), -1), weights.output)
+    whole = torch.cat(parts) if len(parts) > 1 else parts[0]
+    return functional.linear(whole.reshape(len(q), -1), weights.output)
 
 
 def route(shape: ModelShape, weights: LayerWeights, x: Tensor) -> Routing:
@@ -150,6 +182,11 @@ def add_experts(x: Tensor, routed: Tensor, shared: Tensor | None) -> Tensor:
 
 def dense_mlp(shape: ModelShape, weights: LayerWeights, x: Tensor) -> Tensor:
     """[T, H]: x plus the SwiGLU MLP of a dense layer."""
+    return x + dense_output(shape, weights, x)
+
+
+def dense_output(shape: ModelShape, weights: LayerWeights, x: Tensor) -> Tensor:
+    """[T, H]: what `dense_mlp` adds to x."""
     if weights.dense_w13 is None or weights.dense_w2 is None:
         raise ValueError("an MoE layer has no dense MLP")
-    return x + swiglu_mlp(rms_norm(x, weights.post_norm, shape.rms_eps), weights.dense_w13, weights.dense_w2)
+    return swiglu_mlp(rms_norm(x, weights.post_norm, shape.rms_eps), weights.dense_w13, weights.dense_w2)

@@ -5,7 +5,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dwdp_lab.execute.collective_waits import split_waits
+from dwdp_lab.execute.collective_waits import messages, split_waits
+from dwdp_lab.program.operation import Op, Program
 from dwdp_lab.timeline.span import Span
 
 
@@ -46,3 +47,24 @@ def test_no_time_is_lost_or_added(arrivals: list[tuple[float, float]]) -> None:
         assert min(part.start_us for part in parts) == span.start_us
         assert max(part.end_us for part in parts) == span.end_us
         assert sum(part.nbytes for part in parts) == 100.0
+
+
+def test_a_message_is_a_meeting_of_its_two_ends() -> None:
+    """Two messages, the second of which is sent before its receiver is there."""
+    programs = [
+        Program(rank, tuple(Op(kind, "copy", 0, 1, micro=micro, peer=1 - rank) for micro in range(2)))
+        for rank, kind in ((0, "send"), (1, "recv"))
+    ]
+    reports = [
+        [Span(0, "copy", "send", 0, 1, 5, 6, 100.0), Span(0, "copy", "send", 0, 1, 6, 9, 100.0)],
+        [Span(1, "comm", "recv", 0, 1, 0, 7), Span(1, "comm", "recv", 0, 1, 8, 10)],
+    ]
+    spans = split_waits([span for spans in reports for span in spans], messages(programs, reports))
+    assert spans == (
+        Span(0, "copy", "send", 0, 1, 5, 6, 100.0),
+        Span(0, "copy", "wait_peers", 0, 1, 6, 8),
+        Span(0, "copy", "send", 0, 1, 8, 9, 100.0),
+        Span(1, "comm", "wait_peers", 0, 1, 0, 5),
+        Span(1, "comm", "recv", 0, 1, 5, 7),
+        Span(1, "comm", "recv", 0, 1, 8, 10),
+    )

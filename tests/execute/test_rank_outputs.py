@@ -114,6 +114,9 @@ def test_every_view_order_slicing_and_slots(two_ranks: Ranks, model: dict[str, A
         {"strategy.weight_view": "composite", "strategy.cross_step": True},
         {"strategy.weight_view": "merged", "strategy.slots": 1},
         {"group.local_experts": 8},
+        {"strategy.pull": "routed"},
+        {"strategy.pull": "routed", "strategy.weight_view": "merged", "strategy.slice_bytes": 1500},
+        {"strategy.pull": "routed", "strategy.weight_view": "composite", "strategy.peer_order": "permutation"},
     ],
     ids=lambda knobs: "-".join(f"{name.split('.')[1]}={value}" for name, value in knobs.items()),
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from dwdp_lab.execute.cpu.staging import ExpertTensors
 from dwdp_lab.model.layers import Routing
+
+T = TypeVar("T")
 
 
 class Exchange(Protocol):
@@ -49,6 +52,15 @@ def gather_counts(counts: Tensor, ranks: int) -> Tensor:
     everyone = torch.empty(ranks, len(counts), dtype=counts.dtype)
     dist.all_gather(list(everyone), counts)
     return everyone
+
+
+def exchange_objects(objects: Sequence[T]) -> list[T]:
+    """One picklable object to each rank, and what each has for this one, both in rank order."""
+    pickled = [torch.frombuffer(bytearray(pickle.dumps(one)), dtype=torch.uint8) for one in objects]
+    sizes = [len(one) for one in pickled]
+    received: list[int] = gather_counts(torch.tensor(sizes), len(objects))[:, dist.get_rank()].tolist()
+    rows = exchange_rows(torch.cat(pickled)[:, None], sizes, received)
+    return [pickle.loads(rows_of.numpy().tobytes()) for rows_of in torch.split(rows, received)]
 
 
 def packed(tokens: Routing) -> Tensor:

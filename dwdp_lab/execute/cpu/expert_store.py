@@ -1,40 +1,57 @@
-"""The experts a rank keeps: one range of experts of every MoE layer, in memory that peers may map."""
+"""The experts a rank keeps: one range of experts of some MoE layers, in memory that peers may map."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from dwdp_lab.execute.cpu.shared_memory import Mapping, shared_block, whole_pages
+from dwdp_lab.model.narrow import narrow_expert
 from dwdp_lab.model.supported import torch_dtype
 from dwdp_lab.model.weights import expert_parameters, expert_weights
 from dwdp_lab.program.pull_plan import Layout, parameter_bytes
 from dwdp_lab.scenario.model_shape import ModelShape
+from dwdp_lab.scenario.shares import Share, narrowed
 
 
 class ExpertStore:
-    """Layer after layer, each beginning on a page: `layout` within a layer, `stride` bytes between two."""
+    """Layer after layer, each beginning on a page: `layout` within a layer, `stride` bytes between two.
 
-    def __init__(self, shape: ModelShape, experts: range, seed: int) -> None:
-        self.shape = shape
+    `layers` are those that are kept (None: all with experts); of `share` only its columns are, and `shape` is then
+    the narrowed one.
+    """
+
+    def __init__(
+        self,
+        shape: ModelShape,
+        experts: range,
+        seed: int,
+        layers: Sequence[int] | None = None,
+        share: Share | None = None,
+    ) -> None:
+        self.shape = shape if share is None else narrowed(shape, share)
         self.experts = experts
-        self.layout = Layout(parameter_bytes(shape), len(experts))
+        moe_layers = range(shape.dense_layers, shape.layers)
+        self._places = {layer: place for place, layer in enumerate(moe_layers if layers is None else layers)}
+        self.layout = Layout(parameter_bytes(self.shape), len(experts))
         self.stride = whole_pages(self.layout.nbytes)
-        self.nbytes = shape.moe_layers * self.stride
+        self.nbytes = len(self._places) * self.stride
         self.fd = shared_block(self.nbytes)
         self.mapping = Mapping(self.fd, self.nbytes)
-        for layer in range(shape.dense_layers, shape.layers):
+        for layer in self._places:
             for expert in experts:
-                for (name, _), drawn in zip(
-                    expert_parameters(shape), expert_weights(shape, layer, expert, seed), strict=True
-                ):
-                    self.tensor(layer, name, expert).copy_(drawn)
+                drawn = expert_weights(shape, layer, expert, seed)
+                if share is not None:
+                    drawn = narrow_expert(*drawn, share.columns)
+                for (name, _), parameter in zip(expert_parameters(shape), drawn, strict=True):
+                    self.tensor(layer, name, expert).copy_(parameter)
 
     def offset(self, layer: int) -> int:
         """Where a decoder layer's experts begin."""
-        return (layer - self.shape.dense_layers) * self.stride
+        return self._places[layer] * self.stride
 
     def tensor(self, layer: int, name: str, expert: int) -> Tensor:
         """A view of one parameter of one expert (numbered as in the model)."""

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from dwdp_lab.execute.cpu.expert_store import ExpertStore
 from dwdp_lab.execute.cpu.shared_memory import Mapping
 from dwdp_lab.execute.rank_session import RankSession
+from dwdp_lab.model.narrow import narrow_layer
 from dwdp_lab.model.weights import LayerWeights, layer_weights
 from dwdp_lab.program.placement import Placement
 from dwdp_lab.scenario.model_shape import ModelShape
 from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.scenario.shares import Share
 
 ModelKey = tuple[ModelShape, int, float]
+Layers = dict[int, LayerWeights]
+Part = tuple[tuple[int, ...], Share | None]
+"""Which layers, and which share of them (None: all of each)."""
 
 
 @dataclass
@@ -21,32 +27,42 @@ class Kept:
     """Weights of one model (shape, seed, skew). Another model replaces them all."""
 
     model: ModelKey | None = None
-    layers: list[LayerWeights] = field(default_factory=list)
-    whole: ExpertStore | None = None  # all experts, for `replicated`
+    layers: dict[tuple[int, Share | None], LayerWeights] = field(default_factory=dict)
+    whole: dict[Part, ExpertStore] = field(
+        default_factory=dict
+    )  # all experts of some layers, for strategies that move none
     shard: ExpertStore | None = None  # the local ones, which peers read
     placement: Placement | None = None
     peers: list[Mapping] = field(default_factory=list)  # every rank's shard, read-only, in rank order
 
     def use(self, scenario: Scenario) -> None:
-        """Make the replicated weights of the scenario's model, unless they are here."""
+        """What is kept is of the scenario's model from now on."""
         workload = scenario.workload
         model = scenario.model, workload.seed, workload.router_skew
         if model == self.model:
             return
         self._drop_whole()
         self._drop_shard()
-        self.layers = [
-            layer_weights(scenario.model, layer, workload.seed, workload.router_skew)
-            for layer in range(scenario.model.layers)
-        ]
+        self.layers = {}
         self.model = model
 
-    def all_experts(self, scenario: Scenario) -> ExpertStore:
-        """Every expert on this rank."""
-        if self.whole is None:
-            shape = scenario.model
-            self.whole = ExpertStore(shape, range(shape.experts), scenario.workload.seed)
-        return self.whole
+    def replicated_layers(self, scenario: Scenario, wanted: Iterable[int], share: Share | None) -> Layers:
+        """The weights that all ranks keep of these layers, or the share of them, made unless they are here."""
+        shape, workload = scenario.model, scenario.workload
+        for layer in wanted:
+            if (layer, share) not in self.layers:
+                weights = layer_weights(shape, layer, workload.seed, workload.router_skew)
+                self.layers[layer, share] = weights if share is None else narrow_layer(shape, weights, share)
+        return {layer: self.layers[layer, share] for layer in wanted}
+
+    def all_experts(self, scenario: Scenario, wanted: Iterable[int], share: Share | None) -> ExpertStore:
+        """Every expert of these layers on this rank, or the share of it."""
+        shape = scenario.model
+        moe_layers = tuple(layer for layer in wanted if layer >= shape.dense_layers)
+        if (moe_layers, share) not in self.whole:
+            store = ExpertStore(shape, range(shape.experts), scenario.workload.seed, moe_layers, share)
+            self.whole[moe_layers, share] = store
+        return self.whole[moe_layers, share]
 
     def local_experts(self, scenario: Scenario, where: Placement, session: RankSession) -> ExpertStore:
         """This rank's shard, with all ranks' shards mapped in `peers`. All ranks must call this together."""
@@ -61,9 +77,9 @@ class Kept:
         return self.shard
 
     def _drop_whole(self) -> None:
-        if self.whole is not None:
-            self.whole.close()
-            self.whole = None
+        for store in self.whole.values():
+            store.close()
+        self.whole = {}
 
     def _drop_shard(self) -> None:
         for peer in self.peers:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from dwdp_lab.execute.cpu.composite import CompositeStaging
@@ -12,31 +14,37 @@ from dwdp_lab.execute.cpu.kept import Kept
 from dwdp_lab.execute.cpu.process_group import join_process_group
 from dwdp_lab.execute.cpu.shared_memory import Mapping
 from dwdp_lab.execute.cpu.staging import ExpertTensors, Staging, resident
+from dwdp_lab.execute.cpu.tokens import Place, Tokens, place_of, token_batches, tokens_of
 from dwdp_lab.execute.cpu.weight_exchange import WeightExchange
 from dwdp_lab.execute.messages import Order
 from dwdp_lab.execute.rank_session import RankSession
 from dwdp_lab.model.inputs import cached_kv, hidden_inputs
 from dwdp_lab.model.layers import KV
+from dwdp_lab.model.narrow import kv_of_head, narrow_cache
+from dwdp_lab.model.supported import torch_dtype
 from dwdp_lab.model.weights import LayerWeights
-from dwdp_lab.program.operation import COLLECTIVES, Kind, Op
+from dwdp_lab.program.operation import ALL_REDUCES, COLLECTIVES, MESSAGES, Kind, Op
 from dwdp_lab.program.placement import placement
 from dwdp_lab.program.pull_plan import Layout, Slice, pull_plan
 from dwdp_lab.scenario.batches import Batch
+from dwdp_lab.scenario.model_shape import ModelShape
 from dwdp_lab.scenario.scenario import Scenario
-
-Place = tuple[int, int]
-"""(step, layer)"""
+from dwdp_lab.scenario.shares import Share, narrowed, share_of
 
 
 @dataclass
 class Setup:
-    """All that one run reads. `staging` and `exchange` are None for programs that need none."""
+    """All that one run reads. `staging` and `exchange` are None for programs that need none; `share` is where each
+    rank keeps all of its layers. `shape` is as wide as what the rank keeps."""
 
     scenario: Scenario
     rank: int
-    layers: list[LayerWeights]
-    batches: tuple[Batch, ...]
-    inputs: list[Tensor]
+    share: Share | None
+    shape: ModelShape
+    in_micro_batches: bool
+    layers: dict[int, LayerWeights]
+    batches: dict[Tokens, Batch]
+    inputs: dict[Tokens, Tensor]
     kv_cache: dict[Place, list[KV | None]]
     cuts: tuple[range, ...]  # the experts each rank computes under DEP
     store: ExpertStore  # the experts that need no slot, of which `resident` are computed
@@ -60,6 +68,16 @@ class Setup:
         if self.exchange is None:
             raise ValueError("the program has no gather_weights")
         return self.exchange
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What hidden states are kept in."""
+        return torch_dtype(self.shape.dtype)
+
+    @property
+    def kv_of_head(self) -> list[int] | None:
+        """Which of the rank's key heads each of its query heads looks at, where that is not as many each."""
+        return None if self.share is None else kv_of_head(self.scenario.model, self.share)
 
     def tokens(self, step: int) -> list[int]:
         """New tokens of every rank in a step."""
@@ -86,29 +104,37 @@ def prepare(session: RankSession, kept: Kept, order: Order) -> Setup:
     shape, seed = scenario.model, scenario.workload.seed
     where = placement(scenario)
     kept.use(scenario)
-    if kinds & COLLECTIVES:
+    if kinds & (COLLECTIVES | MESSAGES) or order.in_micro_batches:
         join_process_group(session)
     slotted = bool(kinds & {"pull", "merge", "gather_weights"})
     exchanged = bool(kinds & {"dispatch", "gather_tokens"})
+    share = share_of(shape, scenario.ranks, rank) if kinds & ALL_REDUCES else None
     cuts = tuple(where.computed(peer) for peer in range(scenario.ranks))
     shard = kept.local_experts(scenario, where, session) if slotted or exchanged else None
     ops = order.program.ops
+    layers = (
+        sorted({op.layer for op in ops if op.kind == "attention"}) if order.in_micro_batches else range(shape.layers)
+    )
     if shard is None or (not exchanged and any(op.kind == "experts" and op.slot is None for op in ops)):
-        store = kept.all_experts(scenario)
+        store = kept.all_experts(scenario, layers, share)
     else:
         store = shard
-    batches = scenario.batches.by_rank[rank]
+    batches = token_batches(order, rank)
+    begun = {tokens_of(op) for op in ops if op.kind == "attention" and not op.layer}
     setup = Setup(
         scenario=scenario,
         rank=rank,
-        layers=kept.layers,
+        share=share,
+        shape=shape if share is None else narrowed(shape, share),
+        in_micro_batches=order.in_micro_batches,
+        layers=kept.replicated_layers(scenario, layers, share),
         batches=batches,
-        inputs=[hidden_inputs(shape, batch, seed) for batch in batches],
-        kv_cache={
-            (step, layer): [cached_kv(shape, layer, chunk, seed) if chunk.context_tokens else None for chunk in batch]
-            for step, batch in enumerate(batches)
-            for layer in range(shape.layers)
+        inputs={
+            tokens: hidden_inputs(shape, batch, seed)
+            for tokens, batch in batches.items()
+            if tokens in begun or not order.in_micro_batches
         },
+        kv_cache=_caches(shape, seed, batches, ops, share),
         cuts=cuts,
         store=store,
         resident=cuts[rank] if exchanged else range(shape.experts),
@@ -127,6 +153,20 @@ def prepare(session: RankSession, kept: Kept, order: Order) -> Setup:
     return setup
 
 
+def _caches(
+    shape: ModelShape, seed: int, batches: dict[Tokens, Batch], ops: Sequence[Op], share: Share | None
+) -> dict[Place, list[KV | None]]:
+    """Keys and values of what each request has in the cache, for every attention, as far as the rank keeps them."""
+    caches: dict[Place, list[KV | None]] = {}
+    for op in ops:
+        if op.kind == "attention":
+            found = caches[place_of(op)] = []
+            for chunk in batches[tokens_of(op)]:
+                cached = cached_kv(shape, op.layer, chunk, seed) if chunk.context_tokens else None
+                found.append(cached if cached is None or share is None else narrow_cache(cached, share))
+    return caches
+
+
 def _add_slots(setup: Setup, shard: ExpertStore, order: Order) -> None:
     scenario, rank = setup.scenario, setup.rank
     slots = 1 + max((op.slot for op in order.program.ops if op.slot is not None), default=0)
@@ -143,7 +183,7 @@ def _add_slots(setup: Setup, shard: ExpertStore, order: Order) -> None:
 
 def _notes(setup: Setup, kinds: frozenset[Kind]) -> list[str]:
     notes = []
-    if setup.copy_gbps is not None and "pull" in kinds:
+    if setup.copy_gbps is not None and kinds & {"pull", "send"}:
         notes.append(f"copies paced to {setup.copy_gbps:g} GB/s")
     if setup.copy_gbps is not None and kinds & COLLECTIVES:
         notes.append("collectives not paced")

@@ -69,6 +69,8 @@ class Mapping:
         length = math.prod(shape) * dtype.itemsize
         if offset < 0 or offset + length > self.nbytes:
             raise ValueError(f"{length} bytes at {offset} lie outside a range of {self.nbytes}")
+        if not length:
+            return torch.empty(shape, dtype=dtype)
         memory = (ctypes.c_ubyte * length).from_address(self.address + offset)
         return torch.frombuffer(memory, dtype=dtype).view(shape)
 

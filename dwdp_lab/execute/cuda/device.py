@@ -7,7 +7,7 @@ streams and events leave open (tests/execute/cuda). Addresses are plain integers
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +19,10 @@ class Copy(NamedTuple):
     target: int
     source: int
     nbytes: int
+
+
+HandleKind = Literal["descriptor", "fabric"]
+"""How a block of memory is handed to another process: as an open file, or as bytes that reach other hosts too."""
 
 
 class Event(Protocol):
@@ -40,6 +44,17 @@ class Stream(Protocol):
     def record(self, event: Event) -> None:
         """The event happens when all that is queued before it has ended."""
 
+    def uses(self, tensor: Tensor) -> None:
+        """What is queued here so far may read the tensor: its memory is not given to others before that has ended,
+        even when nothing refers to it any more."""
+
+
+class Gate(Protocol):
+    """Closed when it is made; streams that it holds go on once it is open. It never closes again."""
+
+    def open(self) -> None:
+        """Let the streams go. Any thread may call this, and again."""
+
 
 class Memory(Protocol):
     """Virtual memory as the CUDA driver has it: physical blocks, ranges of addresses, and mappings between them.
@@ -50,14 +65,17 @@ class Memory(Protocol):
 
     granularity: int
 
-    def create(self, nbytes: int) -> int:
-        """A new physical block on this device, exportable; its handle."""
+    def available(self) -> int:
+        """Bytes that can still be created, caches of this process given back."""
 
-    def export(self, block: int) -> int:
-        """A file descriptor of the block, for a peer process; the caller closes it."""
+    def create(self, nbytes: int, handles: HandleKind | None = None) -> int:
+        """A new physical block on this device, to be exported as `handles` (None: never); its handle."""
 
-    def adopt(self, fd: int) -> int:
-        """A handle of the block behind a peer's descriptor, which stays the caller's to close."""
+    def export(self, block: int, handles: HandleKind) -> int | bytes:
+        """What a peer process adopts the block by: a file descriptor, which the caller closes, or a fabric handle."""
+
+    def adopt(self, exported: int | bytes) -> int:
+        """A handle of the block that a peer exported. A descriptor stays the caller's to close."""
 
     def release(self, block: int) -> None:
         """Give the handle back."""
@@ -90,8 +108,17 @@ class Device(Protocol):
     def event(self, timed: bool = False) -> Event:
         """A new event; `timed` ones can be measured between."""
 
+    def hold(self, streams: Sequence[Stream]) -> Gate | None:
+        """A gate before whatever is queued on these streams from now on; None where the device has no such thing.
+
+        Until it is open the host must not wait for these streams in the thread that opens it.
+        """
+
     def elapsed_us(self, first: Event, second: Event) -> float:
         """From one timed event to another, both of which have happened (`synchronize`)."""
+
+    def wait(self, event: Event) -> None:
+        """Block the host until the event's last record so far has happened."""
 
     def synchronize(self) -> None:
         """Block the host until everything queued on this device by this process has ended."""

@@ -1,0 +1,27 @@
+"""What is refused before any rank starts: scenarios that the machine or its memory cannot take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dwdp_lab.execute.cpu.memory_need import check_memory
+from dwdp_lab.execute.cuda.gpu_memory import check_gpu_memory, visible_gpus
+from dwdp_lab.execute.cuda.refusal import check_fits_kernels, check_gpus_here
+from dwdp_lab.execute.launch import RankMachineName
+from dwdp_lab.model.supported import check_runs_on_ranks
+from dwdp_lab.scenario.scenario import Scenario
+
+
+def check_before_start(machine: RankMachineName, scenario: Scenario, held_bytes: Sequence[float] = ()) -> None:
+    """Raises ScenarioError when ranks of this machine cannot run the scenario here.
+
+    `held_bytes` is the GPU memory that each rank of a running group has already and can use again.
+    """
+    if machine == "cpu":
+        check_runs_on_ranks(scenario.model)
+        check_memory(scenario)
+        return
+    check_gpus_here()
+    check_runs_on_ranks(scenario.model)
+    check_fits_kernels(scenario)
+    check_gpu_memory(scenario, visible_gpus(), held_bytes)

@@ -1,0 +1,74 @@
+"""The arithmetic of the CUDA machine: Triton kernels on a GPU, and plain torch, which they are checked against.
+
+Which of the two is decided here alone, by the kind of device.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from dwdp_kernels.expert_table import ExpertTable
+from torch import Tensor
+
+
+class ExpertTables(Protocol):
+    """The weights of some experts, in the order of their numbers, wherever each lies."""
+
+    @property
+    def w13(self) -> ExpertTable: ...
+
+    @property
+    def w2(self) -> ExpertTable: ...
+
+
+class Sorted(NamedTuple):
+    """Visits sorted by group, int32 on the device. A group is an expert, or a rank."""
+
+    token_of_row: Tensor
+    """[T * k]: the token of each sorted row; undefined from offsets[-1] on"""
+    row_of_visit: Tensor
+    """[T, k]: the sorted row of each visit, -1 for a visit to no group"""
+    offsets: Tensor
+    """[groups + 1]: the first row of each group, and the end"""
+
+
+class Arithmetic(Protocol):
+    """What has a kernel. Everything is deterministic, and nothing but torch's reference makes the host wait."""
+
+    def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """x / rms(x) * weight over rows of x [T, H], in fp32, rounded once."""
+
+    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> None:
+        """Turn each head of x [T, heads, D] by its token's angles [T, D / 2], in place and in fp32, rounded once."""
+
+    def logits(self, x: Tensor, router: Tensor) -> Tensor:
+        """[T, E] fp32 from x [T, H] and the router [E, H]: products and sums in fp32, nothing rounded in between."""
+
+    def choose(
+        self, logits: Tensor, bias: Tensor, top_k: int, normalise: bool, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        """ids [T, k] int32 of the largest logit + bias, of equal ones the lower, and their weights [T, k]."""
+
+    def sort(self, ids: Tensor, groups: int) -> Sorted:
+        """Visits [T, k] to groups 0 .. groups - 1 (others count for nothing), in the order of tokens within each."""
+
+    def experts(self, x: Tensor, ids: Tensor, weights: Tensor, tables: ExpertTables, visits: int) -> Tensor:
+        """[T, H]: the sum over j of weights[t, j] * MLP_ids[t, j](x[t]); ids outside 0 .. E - 1 count for nothing.
+
+        `visits` is about how many do count: the kernels' tiles are chosen for it.
+        """
+
+    def combine(self, rows: Tensor, row_of_visit: Tensor, weights: Tensor) -> Tensor:
+        """[T, H]: the sum over j of weights[t, j] * rows[row_of_visit[t, j]], -1 counting for nothing; in fp32."""
+
+
+def arithmetic_on(device: torch.device) -> Arithmetic:
+    """Triton's kernels on a GPU, plain torch elsewhere."""
+    if device.type == "cuda":
+        from dwdp_lab.execute.cuda.triton_arithmetic import TritonArithmetic
+
+        return TritonArithmetic()
+    from dwdp_lab.execute.cuda.torch_arithmetic import TorchArithmetic
+
+    return TorchArithmetic()

@@ -1,0 +1,122 @@
+"""One NVIDIA GPU as the CUDA machine sees it: torch's streams and events, copies through CUDA's own calls."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dwdp_lab.execute.cuda.copy_calls import CopyWay, CudaCallFailed, Issue, batched, check, plain
+from dwdp_lab.execute.cuda.device import Copy, Event, Gate, Memory, Stream
+from dwdp_lab.execute.cuda.gate import FlagGate
+
+
+class CudaEvent:
+    """A torch event."""
+
+    def __init__(self, timed: bool) -> None:
+        self.event: torch.cuda.Event = torch.cuda.Event(enable_timing=timed)  # type: ignore[no-untyped-call]
+
+
+class CudaStream:
+    """A torch stream, never the default one, which others wait for. `way` is how it hands its copies over."""
+
+    def __init__(self, name: str, device: torch.device, ways: dict[CopyWay, Issue]) -> None:
+        self.name = name
+        self.stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.handle: int = self.stream.cuda_stream
+        self.way: CopyWay = "plain"
+        self._ways = ways
+
+    def run(self, work: Callable[[], None]) -> None:
+        with torch.cuda.stream(self.stream):
+            work()
+
+    def copy(self, copies: Sequence[Copy]) -> None:
+        way: CopyWay = "plain" if self.way == "batched" and self._captures() else self.way
+        self._ways[way](copies, self.handle)
+
+    def _captures(self) -> bool:
+        with torch.cuda.stream(self.stream):
+            return torch.cuda.is_current_stream_capturing()
+
+    def wait(self, event: Event) -> None:
+        self.stream.wait_event(_cuda_event(event))
+
+    def record(self, event: Event) -> None:
+        _cuda_event(event).record(self.stream)
+
+    def uses(self, tensor: Tensor) -> None:
+        tensor.record_stream(self.stream)
+
+
+class CudaDevice:
+    """The GPU that this thread has made its current one. Raises ImportError without cuda-python's bindings.
+
+    Peers' memory is reached through mappings that carry their own access rights (cuMemSetAccess), so no context is
+    made on other GPUs: each would take some hundred MB there.
+    """
+
+    def __init__(self, torch_device: torch.device, memory: Memory) -> None:
+        self.torch_device = torch_device
+        self.memory = memory
+        self._runtime: Any = importlib.import_module("cuda.bindings.runtime")
+        self._driver: Any = importlib.import_module("cuda.bindings.driver")
+        # the bindings have a runtime of their own, with a current device of its own
+        check(self._runtime.cudaSetDevice(torch_device.index), f"choosing GPU {torch_device.index}")
+        self._ways: dict[CopyWay, Issue] = {"plain": plain(self._runtime)}
+        if (in_one_call := batched(self._runtime)) is not None:
+            self._ways["batched"] = in_one_call
+        self._flag: tuple[int, int] | None = None
+
+    @property
+    def copy_ways(self) -> tuple[CopyWay, ...]:
+        """What the installed CUDA offers; `plain` is always there."""
+        return tuple(self._ways)
+
+    def stream(self, name: str) -> CudaStream:
+        return CudaStream(name, self.torch_device, self._ways)
+
+    def event(self, timed: bool = False) -> CudaEvent:
+        return CudaEvent(timed)
+
+    def hold(self, streams: Sequence[Stream]) -> Gate | None:
+        try:
+            return FlagGate(self._driver, self._flag_word(), [cuda_stream(stream).handle for stream in streams])
+        except CudaCallFailed:  # some virtual GPUs have no stream memory operations
+            return None
+
+    def _flag_word(self) -> tuple[int, int]:
+        if self._flag is None:
+            runtime = self._runtime
+            flags = runtime.cudaHostAllocMapped | runtime.cudaHostAllocPortable
+            (host,) = check(runtime.cudaHostAlloc(4, flags), "pinning the gate's flag")
+            (device,) = check(runtime.cudaHostGetDevicePointer(host, 0), "mapping the gate's flag")
+            self._flag = int(host), int(device)
+        return self._flag
+
+    def elapsed_us(self, first: Event, second: Event) -> float:
+        milliseconds: float = _cuda_event(first).elapsed_time(_cuda_event(second))
+        return 1e3 * milliseconds
+
+    def wait(self, event: Event) -> None:
+        _cuda_event(event).synchronize()
+
+    def synchronize(self) -> None:
+        torch.cuda.synchronize(self.torch_device)
+
+
+def _cuda_event(event: Event) -> torch.cuda.Event:
+    if not isinstance(event, CudaEvent):
+        raise TypeError(f"{event} is an event of another kind of device")
+    return event.event
+
+
+def cuda_stream(stream: Stream) -> CudaStream:
+    """The stream, known to be of this kind of device. Raises TypeError for another."""
+    if not isinstance(stream, CudaStream):
+        raise TypeError(f"{stream} is a stream of another kind of device")
+    return stream

@@ -1,0 +1,63 @@
+"""The experts a rank keeps: one range of experts of every MoE layer, in memory that peers may map."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor
+
+from dwdp_lab.execute.cuda.device import Device
+from dwdp_lab.execute.cuda.store_plan import StorePlan, Stretch
+from dwdp_lab.execute.cuda.transport import Transport
+from dwdp_lab.model.supported import torch_dtype
+from dwdp_lab.model.weights import expert_parameters, expert_weights
+
+
+class ExpertStore:
+    """The memory of a plan, empty when made. Raises what the transport raises, having given back what it made."""
+
+    def __init__(self, plan: StorePlan, transport: Transport, device: Device) -> None:
+        self.plan = plan
+        self.device = device
+        self.transport = transport
+        self.sizes = dict(expert_parameters(plan.shape))
+        self.dtype: torch.dtype = torch_dtype(plan.shape.expert_dtype)
+        self._views: dict[tuple[int, str], Tensor] = {}
+        with ExitStack() as stack:
+            self.held = transport.hold(stack, [block.nbytes for block in plan.blocks])
+            self._block_of = dict(zip(plan.blocks, self.held.blocks, strict=bool(self.held.blocks)))
+            stack.callback(device.synchronize)
+            self._stack = stack.pop_all()
+
+    def address(self, layer: int, name: str) -> int:
+        """Where the first local expert of a parameter lies."""
+        return self.held.address + self.plan.regions[layer, name].data.start
+
+    def block_at(self, pages: Stretch) -> int:
+        """The handle of the block that these bytes of the store are. Raises KeyError for anything but a whole block."""
+        return self._block_of[pages]
+
+    def parameter(self, layer: int, name: str) -> Tensor:
+        """[L, rows, columns]: the local experts of a decoder layer."""
+        if (layer, name) not in self._views:
+            shape = (len(self.plan.experts), *self.sizes[name])
+            self._views[layer, name] = self.transport.tensor(self.address(layer, name), shape, self.dtype)
+        return self._views[layer, name]
+
+    def draw(self, seed: int) -> None:
+        """Make the model's weights, on the device. Returns when they are there for everybody to read."""
+        shape = self.plan.shape
+        for layer in range(shape.dense_layers, shape.layers):
+            views = [self.parameter(layer, name) for name in self.sizes]
+            for index, expert in enumerate(self.plan.experts):
+                drawn = expert_weights(shape, layer, expert, seed, self.device.torch_device)
+                for view, weight in zip(views, drawn, strict=True):
+                    view[index].copy_(weight)
+        # peers, and other mappings of the same memory, see what was written when the writing work has ended
+        self.device.synchronize()
+
+    def close(self) -> None:
+        """Give the memory back; peers must have let go of it, and no tensor over it may be used any more."""
+        self._views.clear()
+        self._stack.close()

@@ -1,0 +1,28 @@
+"""Numbers that the host has to know before it can go on: how many rows an all-to-all moves."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dwdp_lab.execute.cpu.tokens import tokens_of
+from dwdp_lab.execute.cuda.buffers import Buffers
+from dwdp_lab.execute.cuda.device import Device, Stream
+from dwdp_lab.program.operation import Op
+
+
+def read(device: Device, stream: Stream, buffers: Buffers, name: str, op: Op, shape: tuple[int, ...]) -> Tensor:
+    """A host copy of an int32 buffer of this shape, as it is when the stream has come here. The host blocks until then:
+    the GPU runs dry for some tens of microseconds, once per layer and step."""
+    pinned = device.torch_device.type == "cuda"
+    copy = torch.empty(shape, dtype=torch.int32, pin_memory=pinned)
+
+    def fetch() -> None:
+        (source,) = buffers.get(name, tokens_of(op))
+        copy.copy_(source, non_blocking=True)
+
+    stream.run(fetch)
+    arrived = device.event()
+    stream.record(arrived)
+    device.wait(arrived)
+    return copy

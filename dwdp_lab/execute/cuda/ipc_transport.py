@@ -1,0 +1,50 @@
+"""Peers' memory by CUDA IPC, where the driver exports no blocks: one allocation per rank, opened as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor
+
+from dwdp_lab.execute.cuda.driver_memory import tensor_over
+from dwdp_lab.execute.cuda.legacy_ipc import Ipc
+from dwdp_lab.execute.cuda.store_plan import up
+from dwdp_lab.execute.cuda.transport import IN_WORDS, Held
+from dwdp_lab.execute.rank_session import RankSession
+
+
+class IpcTransport:
+    """Whole allocations, shared by CUDA IPC."""
+
+    words = IN_WORDS["ipc"]
+    composable = False
+
+    def __init__(self, ipc: Ipc, device: torch.device, page: int) -> None:
+        self.ipc = ipc
+        self.device = device
+        self.page = page
+
+    def hold(self, stack: ExitStack, sizes: Sequence[int]) -> Held:
+        return Held(self.keep(stack, sum(sizes)), ())
+
+    def keep(self, stack: ExitStack, nbytes: int) -> int:
+        # whole pages: a smaller one could share its page, and with it its handle, with something else
+        address = self.ipc.allocate(up(nbytes, self.page))
+        stack.callback(self.ipc.free, address)
+        return address
+
+    def exchange(
+        self, stack: ExitStack, session: RankSession, own: Held, wanted: Mapping[int, Sequence[int]]
+    ) -> dict[int, int]:
+        exported, _ = session.gather("CUDA IPC handles", self.ipc.export(own.address))
+        found = {}
+        for peer in wanted:
+            found[peer] = self.ipc.open(exported[peer])
+            stack.callback(self.ipc.close, found[peer])
+        session.gather("CUDA IPC handles opened", None)  # they keep nothing alive on their way
+        return found
+
+    def tensor(self, address: int, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        return tensor_over(address, shape, dtype, self.device)

@@ -1,0 +1,135 @@
+"""Clock, power and NVLink traffic of a GPU beside the spans, through NVIDIA's management library.
+
+The package `nvidia-ml-py` is optional: without it a run goes on and says so. A GPU that lacks a sensor gives None.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from dwdp_lab.execute.gpu_sample import GpuSample
+
+PERIOD_S = 0.01
+NO_NVML = "no clocks and power: the package nvidia-ml-py is not installed"
+
+THROTTLE_REASONS = {
+    "software power cap": 0x4,
+    "hardware slowdown": 0x8,
+    "synchronised boost": 0x10,
+    "software thermal": 0x20,
+    "hardware thermal": 0x40,
+    "power brake": 0x80,
+}
+"""The bits that NVML calls nvmlClocksEventReason...; idle (0x1) and set clocks (0x2, 0x100) are no throttling."""
+
+SENT_KIB, RECEIVED_KIB, ALL_LINKS = 138, 139, 0xFFFFFFFF
+"""NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX and _RX count KiB of data; this scope adds up all links."""
+
+
+class _Counters(NamedTuple):
+    at_ns: int
+    sent: float
+    received: float
+
+
+class Sensors:
+    """One GPU's sensors. `nvml` is the module pynvml, `handle` the GPU's."""
+
+    def __init__(self, nvml: Any, handle: Any) -> None:
+        self._nvml = nvml
+        self._handle = handle
+        self._before: _Counters | None = None
+
+    def look(self, now_ns: int, start_ns: int) -> GpuSample:
+        """One sample; `start_ns` is where the run's clock begins."""
+        nvml, gpu = self._nvml, self._handle
+        power = self._ask(lambda: nvml.nvmlDeviceGetPowerUsage(gpu))
+        sent, received = self._rates(now_ns)
+        return GpuSample(
+            at_us=(now_ns - start_ns) / 1e3,
+            sm_mhz=self._ask(lambda: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM)),
+            power_w=None if power is None else power / 1e3,
+            utilisation_pct=self._ask(lambda: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu),
+            throttled=self._throttled(),
+            nvlink_sent_gbps=sent,
+            nvlink_received_gbps=received,
+        )
+
+    def _ask(self, question: Callable[[], float]) -> float | None:
+        try:
+            return float(question())
+        except self._nvml.NVMLError:
+            return None
+
+    def _throttled(self) -> tuple[str, ...]:
+        ask = getattr(self._nvml, "nvmlDeviceGetCurrentClocksEventReasons", None)
+        ask = ask or self._nvml.nvmlDeviceGetCurrentClocksThrottleReasons
+        found = self._ask(lambda: ask(self._handle))
+        return tuple(name for name, bit in THROTTLE_REASONS.items() if found is not None and int(found) & bit)
+
+    def _rates(self, now_ns: int) -> tuple[float | None, float | None]:
+        counters = self._counters(now_ns)
+        before, self._before = self._before, counters
+        if before is None or counters is None or counters.at_ns <= before.at_ns:
+            return None, None
+        per_kib = 1024 / (counters.at_ns - before.at_ns)
+        return (counters.sent - before.sent) * per_kib, (counters.received - before.received) * per_kib
+
+    def _counters(self, now_ns: int) -> _Counters | None:
+        try:
+            values = self._nvml.nvmlDeviceGetFieldValues(
+                self._handle, [(SENT_KIB, ALL_LINKS), (RECEIVED_KIB, ALL_LINKS)]
+            )
+        except self._nvml.NVMLError:
+            return None
+        if any(value.nvmlReturn != 0 for value in values):
+            return None
+        return _Counters(now_ns, *(float(value.value.ullVal) for value in values))
+
+
+class Sampler:
+    """Looks at the sensors in a thread of its own, between `start` and `stop`."""
+
+    def __init__(self, sensors: Sensors, period_s: float = PERIOD_S) -> None:
+        self._sensors = sensors
+        self._period_s = period_s
+        self._looks: list[GpuSample] = []
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin; earlier samples are forgotten."""
+        self._looks = []
+        self._ended.clear()
+        self._thread = threading.Thread(target=self._watch, name="sensors", daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._ended.is_set():
+            self._looks.append(self._sensors.look(time.monotonic_ns(), 0))
+            self._ended.wait(self._period_s)
+
+    def stop(self, start_ns: int) -> tuple[GpuSample, ...]:
+        """End, and what was seen, on a clock that begins at `start_ns` of the monotonic one."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        return tuple(look._replace(at_us=look.at_us - start_ns / 1e3) for look in self._looks)
+
+
+def find_sensors(uuid: str) -> Sensors | None:
+    """The sensors of the GPU with this UUID; None where NVML or its Python package is missing."""
+    try:
+        nvml = importlib.import_module("pynvml")
+    except ImportError:
+        return None
+    try:
+        nvml.nvmlInit()
+        return Sensors(nvml, nvml.nvmlDeviceGetHandleByUUID(uuid))
+    except nvml.NVMLError:
+        return None

@@ -1,0 +1,221 @@
+"""What each kind of operation queues on its lane's stream. When it may start is not known here.
+
+What runs on a stream is a function without arguments. On a GPU it is called at once and launches kernels; what it reads
+of other operations is therefore looked up inside it, so that it works as well where the call comes later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from dwdp_lab.execute.cpu.operations import peer_of, slot_of
+from dwdp_lab.execute.cpu.tokens import Place, Tokens, place_of, tokens_of
+from dwdp_lab.execute.cuda.arithmetic import Arithmetic
+from dwdp_lab.execute.cuda.buffers import Buffers
+from dwdp_lab.execute.cuda.decoder_layers import attended, dense_output, route
+from dwdp_lab.execute.cuda.device import Device, Stream
+from dwdp_lab.execute.cuda.exchange import Ends, Exchange
+from dwdp_lab.execute.cuda.exchange_all_gather import AllGatherExchange
+from dwdp_lab.execute.cuda.exchange_per_expert import PerExpertExchange
+from dwdp_lab.execute.cuda.exchange_per_rank import PerRankExchange
+from dwdp_lab.execute.cuda.host_read import read
+from dwdp_lab.execute.cuda.meeting import Gathering
+from dwdp_lab.execute.cuda.setup import Setup
+from dwdp_lab.model.layers import Routing, shared_experts
+from dwdp_lab.program.operation import Kind, Lane, Op
+
+
+class Computation:
+    """One run of one rank: the hidden states on their way through the layers, and what operations hand on."""
+
+    def __init__(self, setup: Setup, device: Device, streams: Mapping[Lane, Stream], arithmetic: Arithmetic) -> None:
+        self.setup = setup
+        self.device = device
+        self.streams = streams
+        self.arithmetic = arithmetic
+        self.buffers = Buffers({lane: stream for lane, stream in streams.items() if lane in setup.lanes})
+        self.chosen: dict[Place, Tensor] = {}
+        """The experts [T, k] int32 that each MoE layer chose, if they are asked for."""
+        self.pulled_bytes: dict[Place, int] = {}
+        self._forms = self._exchange_forms() if setup.meeting is not None else {}
+        self._exchanges: dict[Place, Exchange] = {}
+        self._kinds: dict[Kind, Callable[[Op, Stream], None]] = {
+            "attention": self._attention,
+            "dense": self._dense,
+            "route": self._route,
+            "experts": self._experts,
+            "pull": self._pull,
+            "merge": self._merge,
+            "dispatch": self._send_tokens,
+            "combine": self._receive_experts,
+            "gather_tokens": self._send_tokens,
+            "reduce_tokens": self._receive_experts,
+            "gather_weights": self._gather_weights,
+            "all_reduce_attention": self._all_reduce_attention,
+            "all_reduce_mlp": self._all_reduce_mlp,
+            "send": self._send,
+            "recv": self._recv,
+        }
+
+    def _exchange_forms(self) -> dict[Kind, Exchange]:
+        setup, comm = self.setup, self.streams["comm"]
+        cuts, top_k = setup.experts.cuts, setup.shape.top_k
+        ends = Ends(self.device, comm, setup.met, self.arithmetic, self.buffers, cuts, setup.rank, top_k)
+        per_rank = setup.scenario.strategy.dep_rows == "per_rank"
+        all_to_all: Exchange = PerRankExchange(ends) if per_rank else PerExpertExchange(ends)
+        return {"dispatch": all_to_all, "gather_tokens": AllGatherExchange(ends)}
+
+    def queue(self, op: Op) -> None:
+        """Queue one operation on its lane's stream."""
+        self._kinds[op.kind](op, self.streams[op.lane])
+
+    def end(self, op: Op) -> None:
+        """The last operation on its tokens is queued: no more than the output is needed of them, if it is made here."""
+        kept = "hidden" if self.setup.shape.layers - 1 in self.setup.layers else None
+        self.streams[op.lane].run(lambda: self.buffers.drop(tokens_of(op), but=kept))
+
+    def hidden(self, tokens: Tokens) -> Tensor:
+        """What goes into the next layer, [T, H]."""
+        found = self.buffers.find("hidden", tokens)
+        return found[0] if found else self.setup.inputs[tokens]
+
+    def _give(self, op: Op, whole: str, before: Tensor, added: Tensor) -> None:
+        """The result of an operation that adds to the hidden states; of `tensor` a part of the sum alone."""
+        if self.setup.share is None:
+            self.buffers.put(whole, op, before + added)
+        else:
+            self.buffers.put("part", op, added)
+
+    def _attention(self, op: Op, stream: Stream) -> None:
+        setup, weights, known = self.setup, self.setup.layers[op.layer], self.setup.attention[place_of(op)]
+        headless = setup.share is not None and not setup.share.heads
+
+        def work() -> None:
+            hidden = self.hidden(tokens_of(op))
+            if headless:
+                added = torch.zeros_like(hidden)
+            else:
+                added = attended(self.arithmetic, setup.shape, weights, hidden, known, op.layer, setup.kv_of_head)
+            self._give(op, "attended", hidden, added)
+
+        stream.run(work)
+
+    def _dense(self, op: Op, stream: Stream) -> None:
+        weights, shape = self.setup.layers[op.layer], self.setup.shape
+
+        def work() -> None:
+            (before,) = self.buffers.get("attended", tokens_of(op))
+            self._give(op, "hidden", before, dense_output(self.arithmetic, shape, weights, before))
+
+        stream.run(work)
+
+    def _route(self, op: Op, stream: Stream) -> None:
+        weights, shape = self.setup.layers[op.layer], self.setup.shape
+
+        def work() -> None:
+            routing = route(self.arithmetic, shape, weights, *self.buffers.get("attended", tokens_of(op)))
+            if self.setup.outputs:
+                self.chosen[place_of(op)] = routing.ids
+            self.buffers.put("routed", op, *routing)
+
+        stream.run(work)
+
+    def _experts(self, op: Op, stream: Stream) -> None:
+        tables, weights = self.setup.experts.tables(op.layer, op.slot), self.setup.layers[op.layer]
+        exchange, tokens, shape = self._exchanges.get(place_of(op)), tokens_of(op), self.setup.shape
+
+        def work() -> None:
+            routing = Routing(*self.buffers.get("routed", tokens))
+            shared = shared_experts(shape, weights, routing.normed)
+            if exchange is not None:
+                exchange.compute(op, tables)
+                # shared experts are on every rank, so a token's stay at home
+                self.buffers.put("shared", op, *(() if shared is None else (shared,)))
+                return
+            visits = routing.ids.numel()
+            routed = self.arithmetic.experts(routing.normed, routing.ids, routing.weights, tables, visits)
+            (before,) = self.buffers.get("attended", tokens)
+            self._give(op, "hidden", before, routed if shared is None else routed + shared)
+
+        stream.run(work)
+
+    def _pull(self, op: Op, stream: Stream) -> None:
+        experts, slot = self.setup.experts, slot_of(op)
+        if op.pull is not None and op.pull.routed:
+            copies = experts.copies_for(op.layer, slot, self._visited(op, stream))
+        else:
+            copies = experts.copies(op.layer, slot)
+        self.pulled_bytes[place_of(op)] = sum(copy.nbytes for copy in copies)
+        if copies:
+            stream.copy(copies)
+
+    def _visited(self, op: Op, stream: Stream) -> set[int]:
+        """The experts that any of the tokens goes to. The host waits for them."""
+        experts = self.setup.shape.experts
+
+        def mark() -> None:
+            _, ids, _ = self.buffers.get("routed", tokens_of(op))
+            visited = torch.zeros(experts, dtype=torch.int32, device=ids.device)
+            self.buffers.put("visited", op, visited.scatter_(0, ids.reshape(-1).long(), 1))
+
+        stream.run(mark)
+        visited = read(self.device, stream, self.buffers, "visited", op, (experts,))
+        return set(visited.nonzero()[:, 0].tolist())
+
+    def _merge(self, op: Op, stream: Stream) -> None:
+        stream.run(lambda: self.setup.experts.merge(op.layer, slot_of(op)))
+
+    def _send_tokens(self, op: Op, stream: Stream) -> None:
+        del stream  # the exchange has it
+        exchange = self._exchanges[place_of(op)] = self._forms[op.kind]
+        exchange.send(op, self.setup.sizes(op.step))
+
+    def _receive_experts(self, op: Op, stream: Stream) -> None:
+        self._exchanges.pop(place_of(op)).fetch(op, self.setup.sizes(op.step))
+        tokens = tokens_of(op)
+
+        def work() -> None:
+            (before,), (routed,) = self.buffers.get("attended", tokens), self.buffers.get("returned", tokens)
+            shared = self.buffers.get("shared", tokens)
+            self.buffers.put("hidden", op, before + (routed + shared[0] if shared else routed))
+
+        stream.run(work)
+
+    def _gather_weights(self, op: Op, stream: Stream) -> None:
+        experts = self.setup.experts
+        sizes = [len(cut) for cut in experts.cuts]
+
+        def gatherings() -> list[Gathering]:
+            own, slot = experts.local(op.layer), experts.slot(slot_of(op))
+            return [Gathering(own[name], slot[name], sizes) for name in own]
+
+        self.setup.met.gather(stream, gatherings)
+
+    def _all_reduce_attention(self, op: Op, stream: Stream) -> None:
+        self._add_up(op, stream, "attended", lambda: self.hidden(tokens_of(op)))
+
+    def _all_reduce_mlp(self, op: Op, stream: Stream) -> None:
+        self._add_up(op, stream, "hidden", lambda: self.buffers.get("attended", tokens_of(op))[0])
+
+    def _add_up(self, op: Op, stream: Stream, name: str, before: Callable[[], Tensor]) -> None:
+        def part() -> Tensor:
+            return self.buffers.get("part", tokens_of(op))[0]
+
+        self.setup.met.add_up(stream, part)
+        stream.run(lambda: self.buffers.put(name, op, before() + part()))
+
+    def _send(self, op: Op, stream: Stream) -> None:
+        self.setup.met.send(stream, lambda: self.hidden(tokens_of(op)), peer_of(op))
+
+    def _recv(self, op: Op, stream: Stream) -> None:
+        setup, tokens = self.setup, tokens_of(op)
+
+        def place() -> Tensor:
+            size = setup.rows(tokens), setup.shape.hidden
+            self.buffers.put("hidden", op, torch.empty(size, dtype=setup.dtype, device=self.device.torch_device))
+            return self.hidden(tokens)
+
+        setup.met.receive(stream, place, peer_of(op))

@@ -1,0 +1,64 @@
+"""What a rank of the CUDA machine keeps for the life of its process: its GPU, a stream per lane, weights, the group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+from dwdp_lab.execute.cuda.arithmetic import Arithmetic, arithmetic_on
+from dwdp_lab.execute.cuda.device import Copy, Device, Stream
+from dwdp_lab.execute.cuda.kept import Kept
+from dwdp_lab.execute.cuda.meeting import Meeting
+from dwdp_lab.execute.cuda.nvml import Sampler
+from dwdp_lab.execute.cuda.queue_watch import QueueWatch
+from dwdp_lab.execute.rank_session import RankSession
+from dwdp_lab.program.operation import LANES, Lane
+from dwdp_lab.scenario.strategy import CopyCalls
+
+Join = Callable[[RankSession], Meeting]
+"""Meets all other ranks; all must call it together."""
+SetCopyWay = Callable[[Stream, Sequence[Copy], CopyCalls], str]
+"""Lets the stream hand such copies over in the wished way, of which `auto` has to be found out; says which it is."""
+
+
+@dataclass
+class RankMachine:
+    """Streams live as long as the process, because torch keeps a store of free memory for each stream.
+
+    `used_bytes` tells how much of the GPU's memory is in use beside what was when this was made (None: nobody tells).
+    """
+
+    device: Device
+    kept: Kept
+    join: Join
+    set_copy_way: SetCopyWay | None = None
+    used_bytes: Callable[[], int] | None = None
+    sampler: Sampler | None = None
+    watch: QueueWatch | None = None
+    streams: dict[Lane, Stream] = field(init=False)
+    arithmetic: Arithmetic = field(init=False)
+    _meeting: Meeting | None = None
+
+    def __post_init__(self) -> None:
+        self.streams = {lane: self.device.stream(lane) for lane in LANES}
+        self.arithmetic = arithmetic_on(self.device.torch_device)
+
+    def meeting(self, session: RankSession) -> Meeting:
+        """The collectives of the group, joined once. All ranks must call this together."""
+        if self._meeting is None:
+            self._meeting = self.join(session)
+        return self._meeting
+
+    def watched(self) -> AbstractContextManager[None]:
+        """In this context the host only queues work, and what else it does is seen."""
+        return nullcontext() if self.watch is None else self.watch.watching()
+
+    def held_bytes(self) -> int:
+        """GPU memory that this rank keeps between runs; 0 where nobody tells."""
+        self.device.memory.available()  # makes torch give back what it keeps for later
+        return 0 if self.used_bytes is None else self.used_bytes()
+
+    def copy_way(self, copies: Sequence[Copy], wish: CopyCalls) -> str | None:
+        """How the copy lane hands such copies over from now on; None where there is but one way."""
+        return None if self.set_copy_way is None else self.set_copy_way(self.streams["copy"], copies, wish)

@@ -1,0 +1,66 @@
+"""Why GPU ranks cannot run here, or not this scenario: told by the session before anything is started.
+
+None of this makes a CUDA context: one takes hundreds of megabytes of every GPU and stays as long as the process.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+from dwdp_lab.scenario.errors import ScenarioError
+from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.scenario.shares import share_of
+
+TILE = 16
+"""Rows and columns of an expert's weights are multiples of this (kernels/expert_table.py)."""
+ELSEWHERE = "take --machine cpu or sim"
+
+
+def check_gpus_here() -> None:
+    """Raises ScenarioError when no GPU rank can run on this machine: what is missing, and what to do."""
+    if not _installed("torch"):
+        raise _missing("torch is not installed", "pip install 'dwdp-lab[lab]'")
+    import torch
+
+    if torch.version.cuda is None:
+        reason = f"this torch ({torch.__version__}) was built without CUDA"
+        raise _missing(reason, "install a CUDA build (https://pytorch.org/get-started/locally), or " + ELSEWHERE)
+    if not torch.cuda.device_count():
+        reason = "torch finds no NVIDIA GPU"
+        raise _missing(reason, "see what nvidia-smi and CUDA_VISIBLE_DEVICES say, or " + ELSEWHERE)
+    if not _installed("triton"):
+        raise _missing("Triton is not installed, and the experts' kernels need it", "pip install triton")
+    if not _installed("cuda.bindings"):
+        major = torch.version.cuda.partition(".")[0]
+        raise _missing("the CUDA driver's Python bindings are missing", f"pip install 'cuda-bindings=={major}.*'")
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # the package that it is part of
+        return False
+
+
+def _missing(reason: str, hint: str) -> ScenarioError:
+    return ScenarioError("machine", "cuda", reason, hint)
+
+
+def check_fits_kernels(scenario: Scenario) -> None:
+    """Raises ScenarioError for shapes that the GPU's kernels cannot compute, beyond what all ranks refuse."""
+    model = scenario.model
+    if model.expert_dtype != model.dtype:
+        allowed = f"on GPU ranks it must be model.dtype ({model.dtype}): tensor cores multiply two of a kind"
+        raise ScenarioError("model.expert_dtype", model.expert_dtype, allowed, ELSEWHERE)
+    for field, width in (("hidden", model.hidden), ("expert_intermediate", model.expert_intermediate)):
+        if width % TILE:
+            allowed = f"on GPU ranks it must be a multiple of {TILE}, as tensor cores take weights in such tiles"
+            raise ScenarioError(f"model.{field}", width, allowed, f"take {-(-width // TILE) * TILE}, or --machine cpu")
+    if scenario.strategy.name == "tensor":
+        widths = [len(share_of(model, scenario.ranks, rank).columns) for rank in range(scenario.ranks)]
+        if any(width % TILE or not width for width in widths):
+            allowed = (
+                f"split over {scenario.ranks} ranks it leaves {min(widths)} columns of an expert to one; on GPU ranks "
+                f"all need a multiple of {TILE}"
+            )
+            raise ScenarioError("model.expert_intermediate", model.expert_intermediate, allowed, "take fewer ranks")

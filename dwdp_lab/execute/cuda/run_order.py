@@ -1,0 +1,179 @@
+"""One order on a rank of the CUDA machine: prepare, warm up, queue behind a gate, open all gates at once, report."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dwdp_lab.execute.cpu.operations import slot_of
+from dwdp_lab.execute.cpu.tokens import Place, place_of
+from dwdp_lab.execute.cuda.clock import Clock, anchor, clock
+from dwdp_lab.execute.cuda.device import Device, Event
+from dwdp_lab.execute.cuda.gate import hold_until
+from dwdp_lab.execute.cuda.operations import Computation
+from dwdp_lab.execute.cuda.queue_program import Events, Queued, queue_program
+from dwdp_lab.execute.cuda.rank_machine import RankMachine
+from dwdp_lab.execute.cuda.results import own_rows
+from dwdp_lab.execute.cuda.setup import Setup, prepare
+from dwdp_lab.execute.gpu_sample import GpuSample
+from dwdp_lab.execute.messages import Finished, Order, Progress
+from dwdp_lab.execute.rank_session import RankSession
+from dwdp_lab.execute.report import of_steps, outputs_of, routing_of, sha256_of, span_of
+from dwdp_lab.model.layers import final_norm
+from dwdp_lab.program.operation import COLLECTIVES, MESSAGES, Op
+from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.timeline.span import Span
+
+HEAD_START_NS = 50_000_000
+"""Between agreeing on the start and starting: as long as it takes to fill a stream's queue (about 1,000 launches)."""
+MOST_WARM_STEPS = 8
+
+
+def run_order(session: RankSession, machine: RankMachine, order: Order) -> Finished:
+    """Run the order's program; its spans count from the start that all ranks agreed on.
+
+    After a failure nothing is given back: what is queued may wait for ever for the others, and this process ends.
+    """
+    session.channel.send(Progress("preparing", 0, 1))
+    with torch.inference_mode():
+        experts = machine.kept.prepare(session, order)
+        meets = order.kinds & (COLLECTIVES | MESSAGES) or order.in_micro_batches
+        meeting = machine.meeting(session) if meets else None
+        setup = prepare(machine.device.torch_device, machine.kept, experts, meeting, order, session.rank)
+        way = _copy_way(machine, setup, order.program.ops)
+        finished = _run_prepared(session, machine, setup, order)
+        told: dict[str, Any] = {} if way is None else {"copies": way}
+        told |= machine.watch.seen._asdict() if machine.watch is not None else {}
+        told |= {"memory_bytes": machine.used_bytes()} if machine.used_bytes is not None else {}
+        experts.close()
+    return finished._replace(environment=told, held_bytes=machine.held_bytes())
+
+
+def _copy_way(machine: RankMachine, setup: Setup, ops: tuple[Op, ...]) -> str | None:
+    """How pulls are handed over; of those that only the routing decides nothing is known beforehand."""
+    pulls = (op for op in ops if op.pull is not None and not op.pull.routed)
+    first = next((setup.experts.copies(op.layer, slot_of(op)) for op in pulls), ())
+    return machine.copy_way(first, setup.scenario.strategy.copy_calls) if first else None
+
+
+class _Run(NamedTuple):
+    """A program that has run, and the clock its events are on, which counts from the event `first`."""
+
+    queued: Queued
+    clock: Clock
+    first: Event
+    finish: list[Event]
+    start_ns: int
+    samples: tuple[GpuSample, ...]
+
+    def at_us(self, device: Device, event: Event) -> float:
+        """When an event happened, on the run's clock. The first operations begin with the gate, which is 0."""
+        return max(0.0, (self.clock.host_ns(device.elapsed_us(self.first, event)) - self.start_ns) / 1e3)
+
+
+def _run_prepared(session: RankSession, machine: RankMachine, setup: Setup, order: Order) -> Finished:
+    ops = order.program.ops
+    session.channel.send(Progress("warming up", 0, 1))
+    _warm_up(machine, setup, ops)
+    computation = Computation(setup, machine.device, machine.streams, machine.arithmetic)
+    run = _timed(session, machine, computation, order)
+    rows = own_rows(setup, _computed(setup, machine, computation))
+    outputs = outputs_of(setup.scenario, rows)
+    return Finished(
+        spans=_spans(session.rank, machine.device, ops, run, computation),
+        output_sha256=sha256_of(outputs),
+        notes=(*setup.notes, *(setup.meeting.notes if setup.meeting is not None else ())),
+        outputs=tuple(outputs) if order.outputs else None,
+        routing=routing_of(setup.scenario, rows) if order.outputs else None,
+        run_us=max(run.at_us(machine.device, event) for event in run.finish),
+        clock_error_us=run.clock.error_us,
+        samples=run.samples,
+    )
+
+
+def _warm_up(machine: RankMachine, setup: Setup, ops: tuple[Op, ...]) -> None:
+    """Run every kind of step untimed: first calls compile, load and allocate.
+
+    Meanwhile the outputs of all steps have their place, so that the timed run finds as much free memory as it needs.
+    """
+    chosen = of_steps(ops, warm_steps(setup.scenario))
+    computation = Computation(setup, machine.device, machine.streams, machine.arithmetic)
+    places: list[Tensor] = []
+    machine.streams["compute"].run(lambda: places.extend(torch.empty_like(x) for x in setup.inputs.values()))
+    events = Events(machine.device, chosen, recorded=False)
+    machine.device.synchronize()  # lanes do not wait for torch's default stream, on which all this was prepared
+    queue_program(chosen, events, machine.streams, computation.queue, computation.end)
+    machine.device.synchronize()
+
+
+def warm_steps(scenario: Scenario) -> frozenset[int]:
+    """One step of each combination of sizes, the largest ones if there are many; the same on every rank."""
+    batches = scenario.batches
+    sizes: dict[tuple[int, ...], int] = {}
+    for step in range(batches.steps):
+        sizes.setdefault(tuple(batches.tokens(rank, step) for rank in range(batches.ranks)), step)
+    largest_first = sorted(sizes, key=lambda tokens: (-max(tokens), sizes[tokens]))
+    return frozenset(sizes[tokens] for tokens in largest_first[:MOST_WARM_STEPS])
+
+
+def _timed(session: RankSession, machine: RankMachine, computation: Computation, order: Order) -> _Run:
+    device, ops = machine.device, order.program.ops
+    events = Events(device, ops, order.recorded)
+    device.synchronize()  # with what the computation has prepared
+    first = anchor(device, machine.streams["compute"])
+    if machine.sampler is not None:
+        machine.sampler.start()
+    start_ns = _common_start(session)
+    with hold_until(device, tuple(machine.streams.values()), start_ns), machine.watched():
+        queued = queue_program(ops, events, machine.streams, computation.queue, computation.end)
+        finish = [device.event(timed=True) for _ in machine.streams]
+        for event, stream in zip(finish, machine.streams.values(), strict=True):
+            stream.record(event)
+    for number, (step, ends) in enumerate(queued.step_ends, 1):
+        for end in ends:
+            device.wait(end)
+        session.channel.send(Progress(f"step {step + 1} done", number, len(queued.step_ends)))
+    device.synchronize()
+    samples = machine.sampler.stop(start_ns) if machine.sampler is not None else ()
+    last = anchor(device, machine.streams["compute"])
+    return _Run(queued, clock(device, first, last), first.event, finish, start_ns, samples)
+
+
+def _common_start(session: RankSession) -> int:
+    """A moment (ns of the monotonic clock, one for all processes of a host) that all ranks agree on."""
+    proposals, _ = session.gather("start", time.monotonic_ns() + HEAD_START_NS)
+    return int(max(proposals))
+
+
+def _spans(rank: int, device: Device, ops: tuple[Op, ...], run: _Run, computation: Computation) -> tuple[Span, ...]:
+    stamped = zip(ops, run.queued.stamps, strict=True) if run.queued.stamps else ()
+    return tuple(
+        span_of(
+            rank,
+            op,
+            run.at_us(device, stamp.start),
+            run.at_us(device, stamp.end),
+            computation.pulled_bytes.get(place_of(op)),
+        )
+        for op, stamp in stamped
+    )
+
+
+def _computed(setup: Setup, machine: RankMachine, computation: Computation) -> dict[Place, Tensor]:
+    """Routing and outputs of all tokens this rank worked on, in host memory; the outputs under the number of layers."""
+    layers = setup.shape.layers
+    found: dict[Place, Tensor] = {}
+
+    def work() -> None:
+        found.update({place: ids.long() for place, ids in computation.chosen.items()})
+        if layers - 1 in setup.layers:
+            for step, micro in setup.batches:
+                hidden = computation.hidden((step, micro))
+                found[step, micro, layers] = final_norm(hidden, setup.shape.rms_eps)
+
+    machine.streams["compute"].run(work)
+    machine.device.synchronize()
+    return {place: rows.cpu() for place, rows in found.items()}

@@ -1,0 +1,55 @@
+"""The arithmetic in plain torch, on any device: slow, obvious, and what the kernels have to agree with."""
+
+from __future__ import annotations
+
+import torch
+from dwdp_kernels.grouped_mlp import expert_rows, sort_by_expert, weighted_sum
+from torch import Tensor
+from torch.nn import functional
+
+from dwdp_lab.execute.cuda.arithmetic import ExpertTables, Sorted
+from dwdp_lab.model.attention import rotate
+from dwdp_lab.model.layers import rms_norm, top_experts
+
+
+class TorchArithmetic:
+    """It waits for the device wherever it has to know a size."""
+
+    def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        return rms_norm(x, weight, eps)
+
+    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> None:
+        x.copy_(rotate(x, cos[:, None], sin[:, None]))
+
+    def logits(self, x: Tensor, router: Tensor) -> Tensor:
+        return functional.linear(x.float(), router.float())
+
+    def choose(
+        self, logits: Tensor, bias: Tensor, top_k: int, normalise: bool, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        ids = top_experts(logits + bias, top_k)
+        chosen = logits.softmax(-1).gather(1, ids)
+        if normalise:
+            chosen = chosen / chosen.sum(-1, keepdim=True)
+        return ids.int(), chosen.to(dtype)
+
+    def sort(self, ids: Tensor, groups: int) -> Sorted:
+        inside = (ids >= 0) & (ids < groups)
+        order, offsets = sort_by_expert(torch.where(inside, ids, groups), groups + 1)
+        rows = order.argsort().view_as(ids)
+        ends = torch.tensor(offsets[:-1], dtype=torch.int32, device=ids.device)
+        return Sorted((order // ids.shape[1]).int(), torch.where(inside, rows, -1).int(), ends)
+
+    def experts(self, x: Tensor, ids: Tensor, weights: Tensor, tables: ExpertTables, visits: int) -> Tensor:
+        del visits  # nothing is tiled here
+        inside = (ids >= 0) & (ids < tables.w13.experts)
+        token = inside.nonzero()[:, 0]
+        order, offsets = sort_by_expert(ids[inside], tables.w13.experts)
+        computed = expert_rows(x[token[order]], offsets, tables.w13.weights, tables.w2.weights)
+        rows = torch.zeros(*ids.shape, x.shape[1], dtype=computed.dtype, device=x.device)
+        rows[inside] = computed[order.argsort()]
+        return weighted_sum(rows, weights)
+
+    def combine(self, rows: Tensor, row_of_visit: Tensor, weights: Tensor) -> Tensor:
+        padded = torch.cat([rows, torch.zeros_like(rows[:1]) if len(rows) else rows.new_zeros(1, rows.shape[1])])
+        return weighted_sum(padded[row_of_visit.long()], weights)

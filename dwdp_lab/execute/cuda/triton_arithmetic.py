@@ -1,0 +1,55 @@
+"""The arithmetic of a GPU: this project's Triton kernels."""
+
+from __future__ import annotations
+
+import torch
+from dwdp_kernels.choice import choose_experts
+from dwdp_kernels.expert_mlp import LayerConfig, combine, expert_mlp
+from dwdp_kernels.gemm_config import Problem
+from dwdp_kernels.grouped_gemm import config_for
+from dwdp_kernels.launch import device_of
+from dwdp_kernels.rotary import rotate_in_place
+from dwdp_kernels.routing import route_visits
+from torch import Tensor
+from torch.nn import functional
+
+from dwdp_lab.execute.cuda.arithmetic import ExpertTables, Sorted
+
+
+class TritonArithmetic:
+    """Nothing here waits for the GPU."""
+
+    def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        return functional.rms_norm(x, weight.shape, weight, eps)  # one kernel, from torch 2.9 on
+
+    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> None:
+        rotate_in_place(x, cos, sin)
+
+    def logits(self, x: Tensor, router: Tensor) -> Tensor:
+        if x.dtype == torch.float32:
+            return functional.linear(x, router)
+        # tensor cores add up products of 16-bit numbers in fp32, which is all that a product of fp32 copies would do
+        return torch.mm(x, router.T, out_dtype=torch.float32)
+
+    def choose(
+        self, logits: Tensor, bias: Tensor, top_k: int, normalise: bool, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        return choose_experts(logits, bias, top_k, normalise, dtype)
+
+    def sort(self, ids: Tensor, groups: int) -> Sorted:
+        return Sorted(*route_visits(ids, groups))
+
+    def experts(self, x: Tensor, ids: Tensor, weights: Tensor, tables: ExpertTables, visits: int) -> Tensor:
+        return expert_mlp(x, ids, weights, tables.w13, tables.w2, layer_config(x, tables, visits))
+
+    def combine(self, rows: Tensor, row_of_visit: Tensor, weights: Tensor) -> Tensor:
+        return combine(rows, row_of_visit, weights)
+
+
+def layer_config(x: Tensor, tables: ExpertTables, visits: int) -> LayerConfig:
+    """The tiles for so many visits. They follow from sizes alone, never from where weights lie: every weight view
+    computes in the same order, and so gives the same bits."""
+    device = device_of(x)
+    hidden, inner = tables.w13.columns, tables.w13.rows // 2
+    up = Problem("swiglu", tables.w13.experts, visits, hidden, inner, tables.w13.dtype.itemsize)
+    return LayerConfig(config_for(up, device), config_for(up._replace(kind="product", k=inner, n=hidden), device))
