@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from dwdp_lab.cli.output import add_json_option, check_writable, console_for, working, write_json
+from dwdp_lab.cli.output import add_json_option, check_json, console_for, emit, working
 from dwdp_lab.scenario.errors import ScenarioError
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def call(options: argparse.Namespace) -> int:
         raise ScenarioError("--repeats", options.repeats, "1 to 10000")
     if not (0.0 <= options.skew <= 10.0):
         raise ScenarioError("--skew", options.skew, "0 (all experts equally popular) to 10")
-    check_writable("--json", None if options.json in (None, "-") else Path(options.json))
+    check_json(options)
     lacking = lacking_for_kernels()
     if lacking is not None:
         console.print(f"dwdp-lab bench kernels: {lacking}", style="red", markup=False, soft_wrap=True)
@@ -78,9 +77,7 @@ def call(options: argparse.Namespace) -> int:
     except ArithmeticError as error:
         console.print(f"dwdp-lab bench kernels: {error}", style="red", markup=False, soft_wrap=True)
         return 1
-    write_json(options, figures)
-    if options.json != "-":
-        _show(console, figures)
+    emit(options, figures, lambda console: _show(console, figures))
     return 0
 
 

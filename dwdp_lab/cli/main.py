@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from dwdp_lab import __version__
-from dwdp_lab.cli import bench, paper, predict, progress, run
+from dwdp_lab.cli import bench, calibrate, doctor, paper, predict, progress, run
 from dwdp_lab.scenario.errors import ScenarioError
 
-COMMANDS = (run, predict, paper, bench, progress)
+COMMANDS = (run, predict, calibrate, bench, paper, progress, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -27,6 +27,18 @@ def console_for(options: argparse.Namespace) -> Console:
     return console if console.is_terminal else Console(stderr=console.stderr, highlight=False, width=110)
 
 
+def check_json(options: argparse.Namespace) -> None:
+    """Raise ScenarioError before any work is done when what `--json` names could not be written in the end."""
+    check_writable("--json", None if options.json in (None, "-") else Path(options.json))
+
+
+def emit(options: argparse.Namespace, figures: dict[str, Any], show: Callable[[Console], None]) -> None:
+    """Write the figures where `--json` says, and show them to people unless standard output carries JSON."""
+    write_json(options, figures)
+    if options.json != "-":
+        show(console_for(options))
+
+
 def write_json(options: argparse.Namespace, figures: dict[str, Any]) -> None:
     """Write the figures where `--json` says, if it was given."""
     if options.json == "-":

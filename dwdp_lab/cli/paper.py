@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.table import Table as Printed
 
-from dwdp_lab.cli.output import add_json_option, check_writable, console_for, working, write_json
+from dwdp_lab.cli.output import add_json_option, check_json, emit, working
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -36,18 +36,19 @@ def call(options: argparse.Namespace) -> int:
     from dwdp_lab.simulate.paper import compare_with_paper
     from dwdp_lab.simulate.paper_account import account, summarise
 
-    check_writable("--json", None if options.json in (None, "-") else Path(options.json))
-    console = console_for(options)
+    check_json(options)
     with working("simulating") as say:
         tables = compare_with_paper(lambda name: say(f"simulating {name}"))
     summary, missing = summarise(tables), account(tables)
-    write_json(options, figures(tables, summary, missing))
-    if options.json != "-":
+
+    def show(console: Console) -> None:
         for table in tables:
             console.print(_printed(table))
         console.print(_summary(summary))
         for paragraph in missing:
             console.print(f"- {paragraph}")
+
+    emit(options, figures(tables, summary, missing), show)
     return 0
 
 

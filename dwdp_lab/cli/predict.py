@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.console import Console
 
-from dwdp_lab.cli.output import add_json_option, check_writable, console_for, working, write_json
-from dwdp_lab.cli.scenario_options import add_scenario_options, scenario_from
+from dwdp_lab.cli import predict_tables as tables
+from dwdp_lab.cli.output import add_json_option, check_json, emit, working
+from dwdp_lab.cli.scenario_options import add_physics_option, add_scenario_options, physics_from, scenario_from
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
-
-    from dwdp_lab.simulate.predict import Prediction
 
 OPTIONS: dict[str, tuple[str, str]] = {
     "isl": ("workload.isl_tokens", "input length of requests, in tokens"),
@@ -48,6 +47,9 @@ LIKE_THE_PAPER = {
 }
 """The workload where nothing is said: the paper's (ISL 8K, ratio 0.8, MNT 32768)."""
 
+IN_FLIGHT = 2
+"""Slices of a rank under way at once (arXiv 2604.01621, section 4.3.2)."""
+
 BALANCED = {"kind": "cv", "cv": 0.0, "isl_tokens": 2048, "steps": 4}
 """The workload that --tokens and --cv change."""
 
@@ -60,31 +62,49 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         description="Simulate every strategy for a model on a machine: step time and tokens/s per GPU, what limits "
         "each, memory per rank, from how many tokens on DWDP pays, better settings, and advice.",
     )
-    parser.add_argument("--hardware", metavar="PROFILE", help="profile, or a JSON file of one (default: h100)")
     add_scenario_options(parser)
+    add_physics_option(parser, "default: realistic where the profile says what the machine reaches, else bound")
     group = parser.add_argument_group("workload and strategy (short for --set)")
     for option, (field, words) in OPTIONS.items():
         group.add_argument(f"--{option.replace('_', '-')}", metavar="X", help=f"{words} [{field}]")
     parser.add_argument("--over-ranks", metavar="2,4,8", help="group sizes of the table over N (default: 2 to 8 and N)")
+    parser.add_argument(
+        "--waves", action="store_true", help="follow every slice: what each peer order reaches of the links"
+    )
+    parser.add_argument(
+        "--small-batches", action="store_true", help="pull all experts against only those that tokens are routed to"
+    )
     add_json_option(parser)
     parser.set_defaults(call=call)
 
 
 def call(options: argparse.Namespace) -> int:
     """Predict. Returns the exit status."""
-    from dwdp_lab.simulate.predict import predict
+    from dwdp_lab.simulate.predict import physics_for, predict
+    from dwdp_lab.simulate.routed_pulls import over_batches
+    from dwdp_lab.simulate.waves import link_shares
 
-    check_writable("--json", None if options.json in (None, "-") else Path(options.json))
+    check_json(options)
     scenario = predicted_scenario(options)
-    sizes = _sizes(options.over_ranks)
-    console = console_for(options)
+    sizes, physics = _sizes(options.over_ranks), physics_from(options)
     with working("simulating every strategy"):
-        prediction = predict(scenario, sizes=sizes)
-    write_json(options, prediction.to_dict())
-    if options.json != "-":
-        for table in (_strategies(prediction), _groups(prediction)):
+        prediction = predict(scenario, sizes=sizes, physics=physics)
+        shares = link_shares(scenario, IN_FLIGHT) if options.waves else ()
+        effects = physics or physics_for(prediction.hardware)
+        rows = over_batches(scenario, prediction.hardware, effects) if options.small_batches else ()
+
+    def show(console: Console) -> None:
+        shown = [tables.strategies(prediction), tables.groups(prediction), tables.tried(prediction)]
+        shown += [tables.waves(shares, IN_FLIGHT)] if shares else []
+        shown += [tables.small_batches(rows)] if rows else []
+        for table in shown:
             console.print(table)
-        _say(console.print, prediction)
+        tables.say_best(console.print, prediction)
+
+    figures = prediction.to_dict()
+    figures["details"]["waves"] = [asdict(one) for one in shares]
+    figures["details"]["small_batches"] = [asdict(row) | {"best": row.best} for row in rows]
+    emit(options, figures, show)
     return 0
 
 
@@ -101,8 +121,6 @@ def predicted_scenario(options: argparse.Namespace) -> Scenario:
         option = f"--{told[0].replace('_', '-')}"
         raise ScenarioError(option, given[told[0]], "goes with --isl, not with --tokens or --cv", "leave one out")
     assignments = [f"{OPTIONS[name][0]}={value}" for name, value in given.items()]
-    if options.hardware is not None:
-        assignments.append(f"hardware={options.hardware}")
     if options.scenario is None:
         workload = BALANCED if any(name in given for name in BY_TOKENS) else LIKE_THE_PAPER
         models = [one for one in options.set if one.lstrip().startswith("model")]
@@ -122,56 +140,3 @@ def _sizes(text: str | None) -> list[int] | None:
         return sorted({int(part) for part in text.split(",")})
     except ValueError:
         raise ScenarioError("--over-ranks", text, "needs whole numbers with commas between, such as 2,4,8") from None
-
-
-def _strategies(prediction: Prediction) -> Table:
-    table = Table(title="milliseconds per step, mean over ranks", title_justify="left")
-    table.add_column("strategy")
-    for column in ("step ms", "tokens/s per GPU", "exposed copy", "wait on peers", "bound", "memory GB"):
-        table.add_column(column, justify="right")
-    for name, figures in prediction.strategies.items():
-        table.add_row(
-            name,
-            f"{figures.step_ms:.4g}",
-            f"{figures.tokens_per_s_per_gpu:,.0f}",
-            f"{figures.exposed_copy_ms:.4g}",
-            f"{figures.wait_on_peers_ms:.4g}",
-            figures.bound,
-            f"{prediction.memory[name].total / 1e9:.0f}",
-        )
-    return table
-
-
-def _groups(prediction: Prediction) -> Table:
-    table = Table(title="over the ranks of a group", title_justify="left")
-    for column in ("N", "DEP tokens/s per GPU", "DWDP", "DWDP / DEP", "exposed copy ms", "DWDP memory GB", "fits"):
-        table.add_column(column, justify="right")
-    for row in prediction.over_ranks:
-        table.add_row(
-            str(row.ranks),
-            f"{row.dep_tokens_per_s_per_gpu:,.0f}",
-            f"{row.dwdp_tokens_per_s_per_gpu:,.0f}",
-            f"{row.dwdp_over_dep:.3f}",
-            f"{row.dwdp_exposed_copy_ms:.4g}",
-            f"{row.dwdp_memory_gb:.0f}",
-            "yes" if row.fits else "no",
-        )
-    return table
-
-
-def _say(say: Any, prediction: Prediction) -> None:
-    best = prediction.best
-    slices = "no slices" if best.slice_bytes is None else f"slices of {best.slice_bytes / 2**20:g} MiB"
-    crossover = prediction.crossover_tokens
-    say(f"DWDP / DEP: {prediction.dwdp_over_dep:.3f} tokens per GPU")
-    say(
-        "DWDP pays from "
-        + ("no number of tokens that was tried" if crossover is None else f"{crossover:,} tokens per rank and pass")
-    )
-    say(
-        f"best found: L = {best.local_experts}, P = {best.pulled_per_peer:g}, {best.peer_order} order, {slices}: "
-        f"{best.step_ms:.4g} ms a step, {best.given_ms:.4g} as given"
-    )
-    say(f"[bold]{prediction.advice}[/bold]")
-    for what, source in prediction.provenance.items():
-        say(f"  {what}: {source}", style="dim")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.table import Table
 
-from dwdp_lab.cli.output import add_json_option, check_writable, console_for, write_json
+from dwdp_lab.cli.output import add_json_option, check_json, emit
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -28,13 +28,14 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Print the table or the figures. Returns the exit status."""
-    check_writable("--json", None if options.json in (None, "-") else Path(options.json))
+    check_json(options)
     figures = progress_figures()
-    write_json(options, figures)
-    if options.json != "-":
-        console = console_for(options)
+
+    def show(console: Console) -> None:
         console.print(_table(figures))
         console.print(f"{figures['passed']} of {figures['exercises']} exercises passed. Kept in {figures['file']}")
+
+    emit(options, figures, show)
     return 0
 
 

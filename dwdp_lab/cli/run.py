@@ -14,17 +14,19 @@ from rich.table import Table
 from dwdp_lab.cli.figures import result_figures
 from dwdp_lab.cli.output import (
     add_json_option,
+    check_json,
     check_writable,
     console_for,
+    emit,
     working,
-    write_json,
     write_text,
 )
-from dwdp_lab.cli.scenario_options import add_scenario_options, scenario_from
+from dwdp_lab.cli.scenario_options import add_physics_option, add_scenario_options, physics_from, scenario_from
 from dwdp_lab.program.build import STRATEGIES
 from dwdp_lab.scenario.errors import ScenarioError, nearest
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.strategy import StrategyName
+from dwdp_lab.simulate.physics import BOUND, Physics
 from dwdp_lab.timeline.chrome_trace import chrome_trace
 from dwdp_lab.timeline.span import Timeline
 from dwdp_lab.timeline.svg import timeline_svg
@@ -32,6 +34,7 @@ from dwdp_lab.timeline.svg import timeline_svg
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
+    from dwdp_lab.execute.launch import RankMachineName
     from dwdp_lab.execute.run_result import RunResult
 
 Outcome = tuple[Timeline, dict[str, Any]]
@@ -44,14 +47,17 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         help="run strategies on one scenario",
         description="Run strategies on one scenario and compare them.",
     )
-    parser.add_argument("--machine", choices=("sim", "cpu"), default="sim", help="virtual time, or CPU ranks")
+    parser.add_argument(
+        "--machine", choices=("sim", "cpu", "cuda"), default="sim", help="virtual time, or ranks on CPU cores or GPUs"
+    )
     parser.add_argument("--strategies", metavar="A,B", help=f"of {', '.join(STRATEGIES)} (default: the scenario's own)")
     add_scenario_options(parser)
+    add_physics_option(parser, "default: bound")
     add_json_option(parser)
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write a Chrome trace (opens in Perfetto)")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the timelines")
     parser.add_argument(
-        "--verify", action="store_true", help="CPU ranks: compare every output with the slow dense reference"
+        "--verify", action="store_true", help="ranks: compare every output with the slow dense reference"
     )
     parser.set_defaults(call=call)
 
@@ -63,30 +69,31 @@ def call(options: argparse.Namespace) -> int:
     strategies = _strategies(options.strategies, scenario)
     if options.verify and options.machine == "sim":
         raise ScenarioError("--verify", "sim", "the simulator computes no outputs", "add --machine cpu")
-    for option in ("json", "trace", "svg"):
-        target = getattr(options, option)
-        check_writable(f"--{option}", None if target in (None, "-") else Path(target))
+    physics = physics_from(options)
+    if physics is not None and options.machine != "sim":
+        raise ScenarioError("--physics", options.physics, f"{options.machine} ranks are measured", "add --machine sim")
+    check_json(options)
+    for option in ("trace", "svg"):
+        check_writable(f"--{option}", getattr(options, option))
     outcomes: list[Outcome]
     if options.machine == "sim":
-        outcomes = list(_simulated(scenario, strategies))
+        outcomes = list(_simulated(scenario, strategies, physics or BOUND))
     else:
         from dwdp_lab.execute.failures import RankFailed
 
         try:
-            outcomes = list(_on_cpu_ranks(scenario, strategies, options.verify))
+            outcomes = list(_on_ranks(options.machine, scenario, strategies, options.verify))
         except RankFailed as failure:
             console.print(str(failure), style="red", markup=False)
             return 1
     timelines = [timeline for timeline, _ in outcomes]
     results = [result for _, result in outcomes]
     figures = {"scenario": scenario.to_dict(), "results": results}
-    write_json(options, figures)
     if options.trace is not None:
         write_text("--trace", options.trace, json.dumps(chrome_trace(timelines), allow_nan=False))
     if options.svg is not None:
         write_text("--svg", options.svg, timeline_svg(timelines))
-    if options.json != "-":
-        console.print(_table(results))
+    emit(options, figures, lambda console: console.print(_table(results)))
     return 0
 
 
@@ -102,28 +109,29 @@ def _strategies(text: str | None, scenario: Scenario) -> list[StrategyName]:
     return chosen
 
 
-def _simulated(scenario: Scenario, strategies: list[StrategyName]) -> Iterator[Outcome]:
+def _simulated(scenario: Scenario, strategies: list[StrategyName], physics: Physics) -> Iterator[Outcome]:
     from dwdp_lab.simulate.run import run_sim
 
     with working("simulating") as say:
         for name in strategies:
             say(f"simulating {name}")
             began = time.perf_counter()
-            timeline = run_sim(scenario.with_strategy(name))
+            timeline = run_sim(scenario.with_strategy(name), physics=physics)
             figures = result_figures(timeline, [], 0.0)
             figures["wall_ms"] = 1e3 * (time.perf_counter() - began)
             yield timeline, figures
 
 
-def _on_cpu_ranks(scenario: Scenario, strategies: list[StrategyName], verify: bool) -> Iterator[Outcome]:
-    from dwdp_lab.execute.cpu.memory_need import check_memory
+def _on_ranks(
+    machine: RankMachineName, scenario: Scenario, strategies: list[StrategyName], verify: bool
+) -> Iterator[Outcome]:
+    from dwdp_lab.execute.before_start import check_before_start
     from dwdp_lab.execute.ranks import Ranks
-    from dwdp_lab.model.supported import check_runs_on_ranks
 
-    check_runs_on_ranks(scenario.model)
     for name in strategies:  # whatever is of no use is told before anything is started
-        check_memory(scenario.with_strategy(name))
-    with working(f"starting {scenario.ranks} rank processes") as say, Ranks(scenario.ranks) as ranks:
+        check_before_start(machine, scenario.with_strategy(name))
+    starting = f"starting {scenario.ranks} rank processes"
+    with working(starting) as say, Ranks(scenario.ranks, machine=machine) as ranks:
         for name in strategies:
             variant = scenario.with_strategy(name)
             result = ranks.run(variant, outputs=verify, progress=lambda done, text: say(f"{text} ({100 * done:.0f} %)"))

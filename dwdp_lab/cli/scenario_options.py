@@ -1,4 +1,4 @@
-"""Options that every command with a scenario shares: `--scenario FILE`, `--set key=value`, `--ranks N`."""
+"""Options that commands with a scenario share: `--scenario FILE`, `--set key=value`, `--ranks N`, `--physics`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import yaml
 
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario, read_yaml, set_field
+from dwdp_lab.simulate.physics import FORM, Physics, physics_named
 
 
 def add_scenario_options(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +19,11 @@ def add_scenario_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--scenario", type=Path, metavar="FILE", help="scenario in YAML (default: tiny, two ranks)")
     group.add_argument("--model", metavar="NAME|FILE", help="preset, or a Hugging Face config.json")
     group.add_argument("--ranks", type=int, metavar="N", help="ranks of the group")
+    group.add_argument(
+        "--hardware",
+        metavar="PROFILE",
+        help="profile of the simulator, or a JSON file of one (default: h100)",
+    )
     group.add_argument(
         "--set",
         action="append",
@@ -28,7 +34,7 @@ def add_scenario_options(parser: argparse.ArgumentParser) -> None:
 
 
 def scenario_from(options: argparse.Namespace) -> Scenario:
-    """The scenario the options describe: the file, then --model and --ranks, then every --set.
+    """The scenario the options describe: the file, then --model, --ranks and --hardware, then every --set.
 
     Raises ScenarioError for anything that cannot be used.
     """
@@ -39,12 +45,26 @@ def scenario_from(options: argparse.Namespace) -> Scenario:
         fields["model"] = options.model
     if options.ranks is not None:
         set_field(fields, "group.ranks", options.ranks)
+    if options.hardware is not None:
+        fields["hardware"] = options.hardware
     for assignment in options.set:
         path, equals, text = assignment.partition("=")
         if not equals or not path:
             raise ScenarioError("--set", assignment, "needs KEY=VALUE, such as strategy.slots=3")
         set_field(fields, path.strip(), _value(text))
     return Scenario.create(fields)
+
+
+def add_physics_option(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add `--physics`; `physics_from` reads it."""
+    parser.add_argument(
+        "--physics", metavar="NAME[,SWITCH=on|off]", help=f"the simulator's effects: {FORM} ({default})"
+    )
+
+
+def physics_from(options: argparse.Namespace) -> Physics | None:
+    """The physics that `--physics` names; None where it was not given. Raises ScenarioError for what names none."""
+    return None if options.physics is None else physics_named(options.physics)
 
 
 def _value(text: str) -> Any:

@@ -36,8 +36,15 @@ KEYS = {
 
 
 def test_json_has_the_promised_form(capsys: pytest.CaptureFixture[str]) -> None:
-    answer = run(capsys, "--ranks", "4", "--strategies", "replicated,dep,weight_gather,dwdp")
-    assert [r["strategy"] for r in answer["results"]] == ["replicated", "dep", "weight_gather", "dwdp"]
+    answer = run(capsys, "--ranks", "4", "--strategies", "replicated,dep,weight_gather,dwdp,tensor,pipeline")
+    assert [r["strategy"] for r in answer["results"]] == [
+        "replicated",
+        "dep",
+        "weight_gather",
+        "dwdp",
+        "tensor",
+        "pipeline",
+    ]
     assert answer["scenario"]["group"]["ranks"] == 4
     for result in answer["results"]:
         assert set(result) >= KEYS
@@ -46,6 +53,17 @@ def test_json_has_the_promised_form(capsys: pytest.CaptureFixture[str]) -> None:
         mean = sum(rank["step_ms"] for rank in result["per_rank"]) / 4
         assert result["step_ms"] == pytest.approx(mean)
         assert result["wall_ms"] > 0
+
+
+def test_physics_and_profile_are_a_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--ranks", "2", "--strategies", "replicated", "--set", "workload.tokens_per_rank=4096")
+    bound, real, calm, other = (
+        run(capsys, *options, *more)["results"][0]
+        for more in ((), ("--physics", "realistic"), ("--physics", "realistic,efficiency=off"), ("--hardware", "gb200"))
+    )
+    assert bound["notes"] == ["hardware profile h100 (limit)"]
+    assert real["notes"] == ["hardware profile h100 (calibrated)", "physics: realistic"]
+    assert real["step_ms"] > calm["step_ms"] > bound["step_ms"] > other["step_ms"]
 
 
 def test_dep_waits_and_dwdp_does_not(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,6 +110,9 @@ def test_trace_and_svg_are_written(capsys: pytest.CaptureFixture[str], tmp_path:
         (["--trace", "."], ["--trace", "'.'", "is a folder"]),
         (["--scenario", "."], ["scenario", "'.'", "YAML"]),
         (["--verify"], ["--verify", "--machine cpu"]),
+        (["--physics", "real"], ["physics", "'real'", "realistic"]),
+        (["--physics", "realistic", "--hardware", "laptop"], ["hardware", "'laptop'", "calibrate"]),
+        (["--physics", "bound", "--machine", "cpu"], ["--physics", "'bound'", "--machine sim"]),
         (["--model", "gpt-oss-120b", "--set", "hardware=laptop", "--set", "workload.cv=0.9"], ["workload.cv", "0.9"]),
     ],
 )

@@ -1,0 +1,146 @@
+"""`dwdp-lab bench contention`: many readers on one source, and what slices and peer orders do about it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, get_args
+
+from rich.console import Console
+from rich.table import Table
+
+from dwdp_lab.cli.transfer_options import (
+    Drawn,
+    add_transfer_options,
+    check_transfer_options,
+    run_bench,
+    show_head,
+    size_option,
+)
+from dwdp_lab.scenario.errors import ScenarioError, nearest
+from dwdp_lab.scenario.strategy import PeerOrder
+from dwdp_lab.timeline.words import size
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+SLICES_AT_MOST = 16384
+"""Of a share: each is a line in the plan of every rank."""
+ORDERS: tuple[PeerOrder, ...] = get_args(PeerOrder)
+
+
+def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser of `dwdp-lab bench`."""
+    parser = commands.add_parser(
+        "contention",
+        help="many readers on one source: rates, fairness, slices, orders, how often ranks meet",
+        description="Measure contention: 1 to N - 1 readers of one source, then all ranks pulling a layer at once, "
+        "in phase and at random phases; who reads whom when, beside the closed forms and the simulator.",
+    )
+    add_transfer_options(parser, ranks=4, repeats=5)
+    parser.add_argument("--share", default="48MiB", metavar="SIZE", help="what a rank pulls from each peer (48MiB)")
+    parser.add_argument(
+        "--slices",
+        default="none,256KiB,1MiB,2MiB,4MiB,16MiB",
+        metavar="A,B",
+        help="slice sizes; none pulls a peer's share of a parameter at once (%(default)s)",
+    )
+    parser.add_argument("--orders", default=",".join(ORDERS), metavar="A,B", help="peer orders (all)")
+    parser.set_defaults(call=call)
+
+
+def call(options: argparse.Namespace) -> int:
+    """Measure what the options ask for. Returns the exit status."""
+    share = size_option("--share", options.share, 6 << 10, 64 << 30)
+    slices = tuple(dict.fromkeys(_slice(text, share) for text in options.slices.split(",")))
+    orders = tuple(dict.fromkeys(_order(text) for text in options.orders.split(",")))
+    evict = None if options.evict is None else size_option("--evict", options.evict, 0, 1 << 32)
+    check_transfer_options(options)
+    from dwdp_lab.measure.contention import bench_contention
+    from dwdp_lab.measure.contention_cases import ContentionOptions
+
+    chosen = ContentionOptions(share, slices, orders, options.repeats, options.seed, evict)
+    command = (
+        f"dwdp-lab bench contention --machine {options.machine} --ranks {options.ranks} --share {share} --slices "
+        f"{','.join('none' if step is None else str(step) for step in slices)} --orders {','.join(orders)} "
+        f"--repeats {options.repeats} --seed {options.seed}" + ("" if evict is None else f" --evict {evict}")
+    )
+    return run_bench(
+        options,
+        lambda ranks, progress: bench_contention(ranks, options.machine, chosen, command, progress),
+        show,
+        draw,
+    )
+
+
+def _slice(text: str, share: int) -> int | None:
+    if text.strip().lower() == "none":
+        return None
+    return size_option("--slices", text, max(1024, share // SLICES_AT_MOST), share)
+
+
+def _order(text: str) -> PeerOrder:
+    for known in ORDERS:
+        if known == text.strip():
+            return known
+    raise ScenarioError("--orders", text, f"known are {', '.join(ORDERS)}", nearest(text, ORDERS))
+
+
+def draw(record: dict[str, Any]) -> Mapping[str, Drawn]:
+    """The pictures of a record by name."""
+    from dwdp_lab.view.charts.measured_contention import level_shares_chart, pull_rates, reader_fairness, reader_rates
+
+    found: dict[str, Drawn] = {
+        "reader-rates": reader_rates(record),
+        "reader-fairness": reader_fairness(record),
+        "pull-rates-together": pull_rates(record, "together"),
+        "pull-rates-random": pull_rates(record, "random"),
+    }
+    for one in record["levels"]:
+        if one["measured"]:
+            case = one["order"], one["slice_bytes"], one["phases"]
+            cut = "whole" if one["slice_bytes"] is None else size(one["slice_bytes"])
+            name = "-".join(("levels", one["order"], cut, one["phases"])).replace(" ", "-").lower()
+            found[name] = level_shares_chart(record, *case)
+    return found
+
+
+def show(console: Console, record: dict[str, Any]) -> None:
+    """The record as tables."""
+    show_head(console, record)
+    readers = _table("readers of one source", "slice", "readers", "GB/s together", "GB/s each", "fairness")
+    for row in record["readers"]:
+        each = ", ".join(f"{rate:.2f}" for rate in row["gbps_each"])
+        cells = _cut(row), str(row["readers"]), f"{row['gbps']:.2f}", each, f"{row['fairness']:.3f}"
+        readers.add_row(*cells)
+    console.print(readers)
+    title = "all ranks pulling at once, GB/s per rank"
+    pulls = _table(title, "peer order", "slice", "phases", "measured", "sim., 1 in flight", "sim., many", "fairness")
+    for row in record["pulls"]:
+        simulated = [row["simulated_gbps"].get(name) for name in ("slices", "stages")]
+        rates = ["" if rate is None else f"{rate:.2f}" for rate in (row["gbps"], *simulated)]
+        pulls.add_row(row["order"], _cut(row), row["phases"], *rates, f"{row['fairness']:.3f}")
+    console.print(pulls)
+    levels = _table("share of reading time with 1, 2, ... readers on the source, %", "peer order", "slice", "phases")
+    for column in ("measured", "simulated"):
+        levels.add_column(column, justify="right")
+    for row in record["levels"]:
+        levels.add_row(row["order"], _cut(row), row["phases"], _percent(row["measured"]), _percent(row["simulated"]))
+    for name, shares in record["closed_forms"].items():
+        levels.add_row(f"closed form, {name}", "", "", _percent(shares), "")
+    console.print(levels)
+
+
+def _cut(row: dict[str, Any]) -> str:
+    return "whole" if row["slice_bytes"] is None else size(row["slice_bytes"])
+
+
+def _percent(shares: list[float] | None) -> str:
+    return "-" if shares is None else " ".join(f"{100 * share:.1f}" for share in shares)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if not number else "right", no_wrap=not number)
+    return table

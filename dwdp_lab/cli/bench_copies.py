@@ -1,0 +1,114 @@
+"""`dwdp-lab bench copies`: how fast ranks copy each other's memory."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dwdp_lab.cli.transfer_options import (
+    Drawn,
+    add_transfer_options,
+    check_transfer_options,
+    run_bench,
+    show_head,
+    size_option,
+)
+from dwdp_lab.timeline.words import size
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+
+def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser of `dwdp-lab bench`."""
+    parser = commands.add_parser(
+        "copies",
+        help="copies between ranks: by size, in slices, both ways, many readers, peer orders",
+        description="Measure copies between ranks: random data, medians of repeats in random order, every byte that "
+        "arrived checked. On GPUs copies go by copy engine and start at a gate on the device.",
+    )
+    add_transfer_options(parser, ranks=2, repeats=7)
+    parser.add_argument("--largest", default="1GiB", metavar="SIZE", help="largest single copy (1GiB)")
+    parser.add_argument(
+        "--share", default="256MiB", metavar="SIZE", help="what is sliced, or pulled from each peer (256MiB)"
+    )
+    parser.set_defaults(call=call)
+
+
+def call(options: argparse.Namespace) -> int:
+    """Measure what the options ask for. Returns the exit status."""
+    largest = size_option("--largest", options.largest, 64 << 10, 64 << 30)
+    share = size_option("--share", options.share, 64 << 10, 64 << 30)
+    evict = None if options.evict is None else size_option("--evict", options.evict, 0, 1 << 32)
+    check_transfer_options(options)
+    from dwdp_lab.measure.copies import bench_copies
+    from dwdp_lab.measure.copies_cases import CopyOptions
+
+    chosen = CopyOptions(largest, share, options.repeats, options.seed, evict)
+    command = (
+        f"dwdp-lab bench copies --machine {options.machine} --ranks {options.ranks} --largest {largest} "
+        f"--share {share} --repeats {options.repeats} --seed {options.seed}"
+        + ("" if evict is None else f" --evict {evict}")
+    )
+    return run_bench(
+        options,
+        lambda ranks, progress: bench_copies(ranks, options.machine, chosen, command, progress),
+        show,
+        draw,
+    )
+
+
+def draw(record: dict[str, Any]) -> Mapping[str, Drawn]:
+    """The pictures of a record by name."""
+    from dwdp_lab.view.charts.measured_copies import copy_rates, slice_rates
+
+    return {"copy-rates": copy_rates(record), "slice-rates": slice_rates(record)}
+
+
+def show(console: Console, record: dict[str, Any]) -> None:
+    """The record as tables."""
+    show_head(console, record)
+    local = record["within_a_rank"]
+    one = _table(
+        "one copy, GB/s", "size", "from a peer", "spread (tenths)", *(f"within a rank, {way}" for way in local)
+    )
+    for row, nbytes in enumerate(record["one_copy"]["bytes"]):
+        columns = record["one_copy"]
+        low, high = (nbytes / columns[name][row] / 1e3 for name in ("high_us", "low_us"))
+        own = [f"{of['gbps'][row]:.2f}" for of in local.values()]
+        one.add_row(size(nbytes), f"{columns['gbps'][row]:.2f}", f"{low:.2f} to {high:.2f}", *own)
+    console.print(one)
+    ways = record["sliced"]
+    # on CPU ranks the host is what copies, so it cannot issue ahead
+    when = {"cpu": ("", ""), "cuda": (", issued meanwhile", ", issued ahead")}[record["machine"]]
+    names = [way["way"] + when[way["ahead"]] for way in ways]
+    sliced = _table(f"{size(ways[0]['total_bytes'])} in slices, GB/s", "slice", *names)
+    for step in ways[0]["slice_bytes"]:
+        rates = [dict(zip(way["slice_bytes"], way["gbps"], strict=True)).get(step) for way in ways]
+        sliced.add_row(size(step), *("" if rate is None else f"{rate:.2f}" for rate in rates))
+    console.print(sliced)
+    both = record["both_directions"]
+    console.print(f"both directions at once: {both['gbps']:.2f} GB/s, {both['over_one_way']:.2f} x one way")
+    readers = _table("readers of one source", "readers", "GB/s together", "GB/s each", "fairness")
+    for row_of in record["readers"]:
+        each = ", ".join(f"{rate:.2f}" for rate in row_of["gbps_each"])
+        readers.add_row(str(row_of["readers"]), f"{row_of['gbps']:.2f}", each, f"{row_of['fairness']:.3f}")
+    console.print(readers)
+    if record["orders"]:
+        orders = _table("all ranks pulling at once, GB/s per rank", "peer order", "slice", "GB/s")
+        for order in record["orders"]:
+            step = "whole" if order["slice_bytes"] is None else size(order["slice_bytes"])
+            orders.add_row(order["order"], step, f"{order['gbps_per_rank']:.2f}")
+        console.print(orders)
+
+
+def _table(title: str, first: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column(first, no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table

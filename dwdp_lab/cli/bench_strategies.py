@@ -1,0 +1,185 @@
+"""`dwdp-lab bench strategies`: strategies over tokens per rank and imbalance, measured, each beside the best DEP."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dwdp_lab.cli.output import add_json_option, check_json, console_for, emit, working
+from dwdp_lab.cli.scenario_options import add_scenario_options, scenario_from
+from dwdp_lab.scenario.errors import ScenarioError
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+    from dwdp_lab.measure.recorded_runs import RunsFile
+    from dwdp_lab.measure.strategies_run import Sitting
+    from dwdp_lab.simulate.hardware import Hardware
+
+NAMED = ("machine", "scenario", "model", "ranks", "hardware", "tokens", "cv", "links", "strategies", "repeats", "seed")
+PATHS = ("scenario", "model", "hardware")
+
+
+def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser of `dwdp-lab bench`."""
+    parser = commands.add_parser(
+        "strategies",
+        help="a grid over tokens per rank, imbalance and strategies, against the best DEP",
+        description="Run strategies on a grid of tokens per rank and imbalance: several times each, in random order, "
+        "medians, and ratios to the faster of DEP's two forms. The file that --json names is written after every run, "
+        "so that an interrupt loses nothing; `dwdp-lab bench compare` reads it.",
+    )
+    parser.add_argument(
+        "--machine", choices=("cpu", "cuda", "sim"), default="cpu", help="CPU ranks, one GPU each, or virtual time"
+    )
+    parser.add_argument("--tokens", default="256,1024", metavar="A,B", help="tokens per rank (256,1024)")
+    parser.add_argument("--cv", default="0,0.3", metavar="A,B", help="imbalance: CV of the ranks' tokens (0,0.3)")
+    parser.add_argument(
+        "--strategies",
+        default="replicated,dep,dwdp",
+        metavar="A,B:KNOB=VALUE",
+        help="strategies, with knobs after colons: dep,dwdp,dwdp:weight_view=merged (replicated,dep,dwdp)",
+    )
+    parser.add_argument(
+        "--links", metavar="A,none", help="link_gbps: CPU ranks pace pulls to it (default: the scenario's own)"
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each (5; virtual time needs one)")
+    parser.add_argument("--seed", type=int, default=0, help="of the order of runs (0)")
+    parser.add_argument("--title", default="Strategies side by side", help="what the record is called")
+    add_scenario_options(parser)
+    add_json_option(parser)
+    parser.set_defaults(call=call)
+
+
+def call(options: argparse.Namespace) -> int:
+    """Measure what the options ask for. Returns the exit status: 1 when a rank failed."""
+    check_json(options)
+    sitting = sitting_from(options)
+    path = None if options.json in (None, "-") else Path(options.json).expanduser()
+    kept: list[RunsFile] = []
+    from dwdp_lab.execute.failures import RankFailed
+    from dwdp_lab.measure.recorded_runs import write_runs
+
+    def keep(file: RunsFile) -> None:
+        kept[:] = [file]
+        if path is not None:
+            write_runs(path, file)
+
+    try:
+        _run(sitting, options, keep)
+    except RankFailed as failure:
+        console_for(options).print(str(failure), style="red", markup=False)
+        return 1
+    finally:  # also after an interrupt
+        if kept and path is None:
+            emit(options, kept[0].to_dict(), lambda console: show(console, kept[0]))
+    if path is not None:
+        show(console_for(options), kept[0])
+    return 0
+
+
+def sitting_from(options: argparse.Namespace) -> Sitting:
+    """What the options ask for. Raises ScenarioError for anything that cannot be used, before anything is started."""
+    from dwdp_lab.measure.grid import read_variants, scenarios_of
+    from dwdp_lab.measure.strategies_run import Sitting
+
+    if not 1 <= options.repeats <= 1000:
+        raise ScenarioError("--repeats", options.repeats, "1 to 1000")
+    tokens = [int(value) for value in _numbers("--tokens", options.tokens)]
+    cvs = _numbers("--cv", options.cv)
+    # the profile is kept with the runs, whole: its path would mean nothing elsewhere
+    base = scenario_from(argparse.Namespace(**{**vars(options), "hardware": None}))
+    links = [base.link_gbps] if options.links is None else [_link(part) for part in options.links.split(",")]
+    scenarios = scenarios_of(base, tokens, cvs, read_variants(options.strategies), links)
+    return Sitting(
+        options.machine, scenarios, options.repeats, options.seed, options.title, _command(options), _profile(options)
+    )
+
+
+def _run(sitting: Sitting, options: argparse.Namespace, keep: Any) -> None:
+    from dwdp_lab.measure.strategies_run import run_on_ranks, run_simulated
+
+    count = sitting.scenarios[0].ranks
+    if options.machine == "sim":
+        from dwdp_lab.simulate.hardware import load_hardware
+        from dwdp_lab.simulate.predict import physics_for
+
+        profile = sitting.hardware or load_hardware(sitting.scenarios[0].hardware)
+        with working("simulating") as say:
+            run_simulated(
+                sitting, profile, physics_for(profile), keep, lambda done, doing: say(f"{doing} ({100 * done:.0f} %)")
+            )
+        return
+    from dwdp_lab.execute.before_start import check_before_start
+    from dwdp_lab.execute.ranks import Ranks
+
+    for scenario in sitting.scenarios:  # whatever is of no use is told before anything is started
+        check_before_start(options.machine, scenario)
+    with (
+        working(f"starting {count} rank processes") as say,
+        Ranks(count, machine=options.machine) as ranks,
+    ):
+        run_on_ranks(sitting, ranks, keep, lambda done, doing: say(f"{doing} ({100 * done:.0f} %)"))
+
+
+def _profile(options: argparse.Namespace) -> Hardware | None:
+    from dwdp_lab.simulate.hardware import load_hardware
+
+    return None if options.hardware is None else load_hardware(options.hardware)
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ScenarioError(option, text, "needs numbers with commas between, such as 256,1024") from None
+
+
+def _link(text: str) -> float | None:
+    return None if text.strip() == "none" else _numbers("--links", text)[0]
+
+
+def _command(options: argparse.Namespace) -> str:
+    """The command without the folders of this machine."""
+    parts = ["dwdp-lab bench strategies"]
+    for name in NAMED:
+        value = getattr(options, name)
+        if value is not None:
+            parts.append(f"--{name} {Path(value).name if name in PATHS else value}")
+    return " ".join([*parts, *(f"--set '{one}'" for one in options.set)])
+
+
+def show(console: Console, file: RunsFile) -> None:
+    """The runs as a table."""
+    from dwdp_lab.measure.over_dep import over_best_dep
+
+    console.print(
+        f"{file.title}: {file.provenance} on {file.ranks} {file.machine} ranks, {file.device}, {file.date[:10]}",
+        markup=False,
+        soft_wrap=True,
+    )
+    table = Table()
+    table.add_column("strategy", no_wrap=True)
+    for column in ("tokens", "CV", "link", "step ms", "spread", "tokens/s per rank", "/ best DEP", "repeats"):
+        table.add_column(column, justify="right")
+    for ratio in over_best_dep(file.runs):
+        run, figures, workload = ratio.run, ratio.run.figures, ratio.run.scenario["workload"]
+        steps = [one.step_ms for one in run.repeats]
+        table.add_row(
+            ratio.label,
+            f"{workload['tokens_per_rank']:,}",
+            f"{workload['cv']:g}",
+            str(run.scenario["link_gbps"] or ""),
+            f"{figures.step_ms:.4g}",
+            f"{min(steps):.4g} to {max(steps):.4g}",
+            f"{figures.tokens_per_s:,.0f}",
+            "" if ratio.over_dep is None else f"{ratio.over_dep:.3f}",
+            str(len(run.repeats)),
+        )
+    console.print(table)
+    for note in dict.fromkeys([*file.notes, *(note for run in file.runs for note in run.notes)]):
+        console.print(f"- {note}", markup=False, soft_wrap=True)

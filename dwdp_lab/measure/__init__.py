@@ -1,0 +1,1 @@
+"""Measuring this machine: copies and contention, calibration, strategies side by side."""

@@ -1,0 +1,102 @@
+"""Running a grid of scenarios: in random order, several times, each result kept as soon as it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from dwdp_lab.execute.ranks import OnProgress, Ranks
+from dwdp_lab.measure.grid import label_of
+from dwdp_lab.measure.recorded_runs import Figures, MachineRun, Run, RunsFile, new_file
+from dwdp_lab.measure.turns import turns
+from dwdp_lab.measure.where import where_measured
+from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.simulate.hardware import Hardware
+from dwdp_lab.simulate.physics import Physics
+from dwdp_lab.simulate.run import run_sim
+from dwdp_lab.timeline.metrics import metrics
+from dwdp_lab.timeline.span import Timeline
+
+Keep = Callable[[RunsFile], None]
+"""Called with all that is known so far, after every run."""
+
+
+class Sitting(NamedTuple):
+    """What is run, and how it is recorded. `hardware` is the profile that the machine was calibrated to."""
+
+    machine: MachineRun
+    scenarios: Sequence[Scenario]
+    repeats: int
+    seed: int
+    title: str
+    command: str
+    hardware: Hardware | None = None
+
+
+@dataclass
+class _Progress:
+    """The repeats of every scenario so far, and what its runs noted."""
+
+    figures: list[list[Figures]]
+    notes: list[list[str]]
+
+
+def run_on_ranks(sitting: Sitting, ranks: Ranks, keep: Keep, progress: OnProgress | None = None) -> RunsFile:
+    """Run all scenarios on ranks of the group's size. Raises what `Ranks.run` raises; what ran until then is kept."""
+    return _run(sitting, lambda scenario: ranks.run(scenario).timeline, keep, progress)
+
+
+def run_simulated(
+    sitting: Sitting, hardware: Hardware, physics: Physics, keep: Keep, progress: OnProgress | None = None
+) -> RunsFile:
+    """The same in virtual time, once each: the simulator has no noise."""
+    once = sitting._replace(repeats=1)
+    return _run(once, lambda scenario: run_sim(scenario, hardware=hardware, physics=physics), keep, progress)
+
+
+def _run(sitting: Sitting, run: Callable[[Scenario], Timeline], keep: Keep, progress: OnProgress | None) -> RunsFile:
+    scenarios = sitting.scenarios
+    so_far = _Progress([[] for _ in scenarios], [[] for _ in scenarios])
+    file: RunsFile | None = None
+    order = turns(len(scenarios), sitting.repeats, sitting.seed)
+    for done, number in enumerate(order):
+        scenario = scenarios[number]
+        if progress is not None:
+            tokens = getattr(scenario.workload, "tokens_per_rank", 0)
+            progress(done / len(order), f"{label_of(scenario)}, {tokens} tokens")
+        timeline = run(scenario)
+        so_far.figures[number].append(Figures.of(metrics(timeline)))
+        so_far.notes[number] += [note for note in timeline.notes if note not in so_far.notes[number]]
+        if file is None:
+            file = _begin(sitting, timeline)
+        file = file.model_copy(update={"runs": list(_runs(scenarios, so_far))})
+        keep(file)
+    if file is None:
+        raise ValueError("there is nothing to run")
+    return file
+
+
+def _begin(sitting: Sitting, timeline: Timeline) -> RunsFile:
+    if sitting.machine != "sim":
+        where = where_measured(timeline.environment, sitting.machine, timeline.ranks, sitting.command)
+        return new_file(sitting.title, where, sitting.seed, sitting.hardware)
+    return RunsFile(
+        title=sitting.title,
+        provenance="simulated",
+        machine="sim",
+        ranks=timeline.ranks,
+        device=f"virtual time, profile {timeline.environment['hardware']}",
+        versions={},
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=sitting.command,
+        seed=sitting.seed,
+        hardware=sitting.hardware,
+    )
+
+
+def _runs(scenarios: Sequence[Scenario], so_far: _Progress) -> Iterator[Run]:
+    for scenario, figures, notes in zip(scenarios, so_far.figures, so_far.notes, strict=True):
+        if figures:
+            yield Run(scenario=scenario.to_dict(), repeats=list(figures), notes=list(notes))

@@ -1,0 +1,175 @@
+"""`bench strategies` and `bench compare`: what they write and say, refusals, interrupts; and `calibrate` on ranks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dwdp_lab.cli.main import main
+from dwdp_lab.measure.recorded_runs import read_runs
+from dwdp_lab.simulate.hardware import load_hardware
+
+GRID = ("--machine", "sim", "--tokens", "16,64", "--cv", "0,0.3")
+
+
+def _bench(*options: str) -> int:
+    return main(["bench", "strategies", *options])
+
+
+def test_a_grid_in_virtual_time(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _bench(*GRID, "--json", "-") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["format"], answer["provenance"], answer["machine"]) == ("dwdp-lab runs 1", "simulated", "sim")
+    assert len(answer["runs"]) == 2 * 2 * 4  # replicated, both forms of DEP, DWDP
+    assert answer["command"] == (
+        "dwdp-lab bench strategies --machine sim --tokens 16,64 --cv 0,0.3 --strategies replicated,dep,dwdp "
+        "--repeats 5 --seed 0"
+    )
+
+
+def test_a_person_gets_a_table_and_the_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "runs.json"
+    assert _bench(*GRID, "--links", "none,0.5", "--hardware", "h200", "--json", str(path)) == 0
+    printed = capsys.readouterr().out
+    assert "best DEP" in printed
+    assert "simulated on" in printed
+    file = read_runs(str(path))
+    assert len(file.runs) == 32
+    assert file.hardware == load_hardware("h200")
+    assert {run.scenario["link_gbps"] for run in file.runs} == {None, 0.5}
+
+
+def test_no_folder_of_this_machine_is_kept(tmp_path: Path) -> None:
+    profile, path = tmp_path / "mine.json", tmp_path / "runs.json"
+    profile.write_text(load_hardware("h100").model_dump_json(exclude_none=True))
+    assert _bench(*GRID, "--hardware", str(profile), "--json", str(path)) == 0
+    assert str(tmp_path) not in path.read_text()
+    assert "--hardware mine.json" in read_runs(str(path)).command
+
+
+def test_an_interrupt_leaves_what_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dwdp_lab.measure import strategies_run
+
+    path, calls = tmp_path / "runs.json", []
+    real = strategies_run.run_sim
+
+    def third_is_stopped(*given: Any, **more: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*given, **more)
+
+    monkeypatch.setattr(strategies_run, "run_sim", third_is_stopped)
+    assert _bench(*GRID, "--json", str(path)) == 130
+    assert len(read_runs(str(path)).runs) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--tokens", "many"], ["--tokens", "'many'", "256,1024"]),
+        (["--cv", "2"], ["workload.cv", "2.0"]),
+        (["--strategies", "dwpd"], ["--strategies", "'dwpd'"]),
+        (["--links", "fast"], ["--links", "'fast'"]),
+        (["--repeats", "0"], ["--repeats", "1 to 1000"]),
+        (["--machine", "cuda"], ["machine", "cuda"]),
+        (["--json", "no/such/folder/x.json"], ["--json", "folder"]),
+        (["--set", "workload={kind: isl}"], ["workload.kind", "'isl'"]),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(
+    options: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    if "cuda" in options and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    assert _bench(*options) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    for word in words:
+        assert word in captured.err
+
+
+def _measured(path: Path) -> None:
+    """A file of runs as if they had been measured."""
+    assert _bench(*GRID, "--hardware", "h100", "--json", str(path)) == 0
+    fields = json.loads(path.read_text())
+    path.write_text(json.dumps(fields | {"provenance": "measured", "machine": "cuda"}))
+
+
+def test_compare_gives_errors_a_table_and_a_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path, picture = tmp_path / "runs.json", tmp_path / "errors.svg"
+    _measured(path)
+    capsys.readouterr()
+    assert main(["bench", "compare", str(path), "--picture", str(picture), "--json", "-"]) == 0
+    answer = json.loads(capsys.readouterr().out)["runs"]
+    assert answer["errors"]["runs"] == len(answer["rows"]) == 16
+    assert answer["errors"]["median"] == answer["errors"]["worst"] == 0
+    assert "recorded" in answer["provenance"]
+    assert picture.read_text().startswith("<svg")
+    assert main(["bench", "compare", str(path), "--hardware", "gb200"]) == 0
+    printed = capsys.readouterr().out
+    assert "median error" in printed
+    assert "recorded" in printed
+
+
+def test_compare_refuses_what_holds_no_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["bench", "compare", str(tmp_path / "nothing.json")]) == 2
+    assert "neither a file nor kept runs" in capsys.readouterr().err
+
+
+@pytest.mark.ranks
+def test_a_grid_on_cpu_ranks_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "runs.json"
+    options = ("--tokens", "16", "--cv", "0.3", "--strategies", "dep,dwdp:pull=routed", "--repeats", "2")
+    assert _bench(*options, "--json", str(path)) == 0
+    file = read_runs(str(path))
+    assert (file.machine, file.provenance, len(file.runs)) == ("cpu", "measured", 3)
+    assert all(len(run.repeats) == 2 for run in file.runs)
+    assert {"python", "torch"} <= set(file.versions)
+    capsys.readouterr()
+
+
+@pytest.mark.ranks
+def test_calibrating_cpu_ranks_gives_a_profile_that_predicts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile, samples = tmp_path / "profile.json", tmp_path / "samples.json"
+    assert main(["calibrate", "--quick", "--out", str(profile), "--json", str(samples)]) == 0
+    assert "beside a pull" in capsys.readouterr().out
+    found = load_hardware(str(profile))
+    assert found.provenance == "calibrated"
+    assert found.calibration is not None
+    assert found.calibration.command == "dwdp-lab calibrate --machine cpu --ranks 2 --quick"
+    assert found.reached is not None
+    assert {"dispatch", "combine", "gather_tokens", "reduce_tokens"} <= set(found.reached.exchanges)
+    assert {"attention", "route", "experts"} <= set(found.reached.operations)
+    kept = json.loads(samples.read_text())
+    assert kept["profile"]["name"] == "calibrated-cpu"
+    assert {"compute", "pulls", "exchanges", "beside_a_pull", "errors", "seconds"} <= set(kept)
+    assert all(sample["us"] > 0 for sample in kept["compute"])
+    assert main(["run", "--hardware", str(profile), "--physics", "realistic", "--strategies", "dep,dwdp"]) == 0
+    assert "simulated" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--ranks", "1"], ["--ranks", "2 to 64"]),
+        (["--out", "no/such/folder/x.json"], ["--out", "folder"]),
+        (["--json", "no/such/folder/x.json"], ["--json", "folder"]),
+    ],
+)
+def test_calibrate_refuses_in_one_line(
+    options: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["calibrate", *options]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    for word in words:
+        assert word in captured.err
