@@ -9,9 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dwdp_lab.doctor.check_machine import check_machine
     from dwdp_lab.execute.failures import RankFailed, RunStopped
     from dwdp_lab.execute.ranks import Ranks
     from dwdp_lab.execute.run_cpu import run_cpu
+    from dwdp_lab.execute.run_cuda import run_cuda
     from dwdp_lab.execute.run_result import RunResult
     from dwdp_lab.program.build import build
     from dwdp_lab.program.checker import ProgramError, check
@@ -59,6 +61,7 @@ _MODULE_OF = {
     "Timeline": "timeline.span",
     "build": "program.build",
     "check": "program.checker",
+    "check_machine": "doctor.check_machine",
     "compare": "timeline.compare",
     "lesson": "teach.lesson",
     "load_hardware": "simulate.hardware",
@@ -69,6 +72,7 @@ _MODULE_OF = {
     "read_model": "scenario",
     "roofline": "simulate.roofline",
     "run_cpu": "execute.run_cpu",
+    "run_cuda": "execute.run_cuda",
     "run_sim": "simulate.run",
     "timeline_figure": "view.timeline_figure",
     "timeline_picture": "view.picture",
@@ -98,6 +102,7 @@ __all__ = [
     "Timeline",
     "build",
     "check",
+    "check_machine",
     "compare",
     "lesson",
     "load_hardware",
@@ -108,6 +113,7 @@ __all__ = [
     "read_model",
     "roofline",
     "run_cpu",
+    "run_cuda",
     "run_sim",
     "timeline_figure",
     "timeline_picture",

@@ -14,11 +14,17 @@ def models(draw: st.DrawFn) -> dict[str, Any]:
     layers = draw(st.integers(1, 5))
     experts = draw(st.integers(2, 12))
     dense = draw(st.integers(0, layers - 1))
+    kv_heads = draw(st.integers(1, 3))
     return {
         "name": "any",
         "layers": layers,
         "hidden": 32,
-        "attention": {"kind": "gqa", "heads": 2, "kv_heads": 1, "head_dim": 16},
+        "attention": {
+            "kind": "gqa",
+            "heads": kv_heads * draw(st.integers(1, 4)),
+            "kv_heads": kv_heads,
+            "head_dim": 16,
+        },
         "experts": experts,
         "top_k": draw(st.integers(1, experts)),
         "expert_intermediate": 16 * draw(st.integers(1, 3)),
@@ -42,12 +48,14 @@ def strategies(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, Any]:
         "weight_view": draw(st.sampled_from(["merged", "split", "composite"])),
         "slice_bytes": draw(st.sampled_from([None, 1024, 1500, 4096, 1 << 20])),
         "peer_order": draw(st.sampled_from(["ascending", "rotated", "interleaved", "permutation"])),
+        "pull": draw(st.sampled_from(["all", "routed"])),
         "dep_form": draw(st.sampled_from(["auto", "all_to_all", "all_gather"])),
         "dep_rows": draw(st.sampled_from(["per_rank", "per_expert"])),
+        "micro_batches": draw(st.integers(1, 4)),
     }
 
 
-ALL = ("replicated", "dep", "weight_gather", "dwdp")
+ALL = ("replicated", "dep", "weight_gather", "dwdp", "tensor", "pipeline")
 
 
 @st.composite

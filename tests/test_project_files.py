@@ -29,11 +29,16 @@ def pins() -> dict[str, str]:
     return {canonicalize_name(name): version for name, version in split}
 
 
-def conda_names() -> set[str]:
+def conda_lines() -> tuple[list[Requirement], list[Requirement]]:
+    """What environment.yml takes from conda-forge, and what from pip."""
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     by_conda = [each for each in environment["dependencies"] if isinstance(each, str)]
     by_pip = [line for each in environment["dependencies"] if isinstance(each, dict) for line in each["pip"]]
-    return {canonicalize_name(re.split(r"[<>=; ]", line)[0]) for line in [*by_conda, *by_pip] if line[0] != "-"}
+    return [Requirement(line) for line in by_conda], [Requirement(line) for line in by_pip if line[0] != "-"]
+
+
+def conda_names() -> set[str]:
+    return {canonicalize_name(line.name) for lines in conda_lines() for line in lines}
 
 
 def test_every_direct_dependency_has_a_tested_version_that_is_accepted() -> None:
@@ -45,6 +50,22 @@ def test_every_direct_dependency_has_a_tested_version_that_is_accepted() -> None
 
 def test_the_conda_environment_forgets_nothing() -> None:
     assert not set(direct_dependencies()) - conda_names()
+
+
+def test_the_conda_environment_asks_for_the_same_versions() -> None:
+    by_conda, by_pip = conda_lines()
+    needed, tested = direct_dependencies(), pins()
+    named = {canonicalize_name(line.name): line for line in by_conda}
+    for name in needed.keys() & named.keys():
+        assert named[name].specifier == needed[name].specifier, f"{name}: as in pyproject.toml"
+    assert str(named["python"].specifier).split(",").count(PROJECT["project"]["requires-python"]) == 1
+    assert tested["ipykernel"] in named["ipykernel"].specifier
+    # what comes from pip has no solver's help: exactly what was tested
+    for line in by_pip:
+        name = canonicalize_name(line.name)
+        assert str(line.specifier) == f"=={tested[name]}"
+        assert tested[name] in needed[name].specifier
+        assert line.marker == needed[name].marker
 
 
 def test_every_line_of_the_conda_environment_says_why() -> None:

@@ -15,7 +15,17 @@ from dwdp_lab.teach.shown import Text, table
 
 Each = TypeVar("Each", Exercise, Prediction)
 
-LESSONS = ("barriers", "moe_layer", "schedule")
+LESSONS = (
+    "barriers",
+    "moe_layer",
+    "rooflines",
+    "moving_weights",
+    "schedule",
+    "split_weights",
+    "contention",
+    "real_cost",
+    "judging",
+)
 """In the order of the course; each is a module of this room with a LESSON."""
 
 

@@ -41,5 +41,10 @@ class Prediction:
         self.keep("guess", self.key, float(guess))
         found = self.answer()
         missed = abs(guess - found.value)
-        how = "close" if missed <= self.close else f"{missed:.3g} too {'low' if guess < found.value else 'high'}"
-        return Text(f"You guessed {guess:.3g} {self.unit}; it is {found.value:.3g}: {how}.\n{found.words}")
+        how = "close" if missed <= self.close else f"{_written(missed)} too {'low' if guess < found.value else 'high'}"
+        return Text(f"You guessed {_written(guess)} {self.unit}; it is {_written(found.value)}: {how}.\n{found.words}")
+
+
+def _written(value: float) -> str:
+    """Three digits, and no exponent where there are thousands."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"

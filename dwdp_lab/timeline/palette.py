@@ -36,6 +36,10 @@ KIND_STYLES: dict[str, Style] = {
     "combine": Style(PURPLE, "combine tokens"),
     "gather_tokens": Style(PURPLE, "gather tokens"),
     "reduce_tokens": Style(PURPLE, "reduce tokens"),
+    "all_reduce_attention": Style(PURPLE, "all-reduce attention"),
+    "all_reduce_mlp": Style(PURPLE, "all-reduce MLP"),
+    "send": Style(PURPLE, "send"),
+    "recv": Style(PURPLE, "receive"),
     "wait_peers": Style(INK, "wait on peers", hatched=True),
 }
 """In the order of the legend."""

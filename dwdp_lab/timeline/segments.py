@@ -11,7 +11,9 @@ State = Literal["compute", "communication", "exposed_copy", "wait_on_peers", "id
 STATES: tuple[State, ...] = ("compute", "communication", "exposed_copy", "wait_on_peers", "idle")
 """In order of precedence: a rank that computes while it copies is in `compute`."""
 
-TOKEN_KINDS = frozenset({"dispatch", "combine", "gather_tokens", "reduce_tokens"})
+TOKEN_KINDS = frozenset({"dispatch", "combine", "gather_tokens", "reduce_tokens"}) | frozenset(
+    {"all_reduce_attention", "all_reduce_mlp", "send", "recv"}
+)
 COPY_KINDS = frozenset({"pull", "gather_weights"})
 WAIT_KIND = "wait_peers"
 
@@ -43,7 +45,7 @@ def segments(timeline: Timeline, rank: int) -> tuple[Segment, ...]:
     """The states of one rank in order; they cover its run without gap or overlap.
 
     The first of these that holds: `compute` (the compute lane is busy), `communication` (tokens are moving),
-    `exposed_copy` (weights are moving), `wait_on_peers` (a collective waits for another rank), `idle`.
+    `exposed_copy` (weights are moving), `wait_on_peers` (a collective or message waits for another rank), `idle`.
     The run begins at 0 and ends with the rank's last computation or exchange of tokens; a prefetch that
     still runs then is not part of it. Raises ValueError for a rank that the timeline does not have.
     """

@@ -13,8 +13,8 @@ class Span(NamedTuple):
     """One operation as it ran. Times in microseconds on one clock for all ranks, 0 at the run's start.
 
     A collective gives two spans on its lane: `wait_peers` from this rank's arrival to the last rank's, then
-    the collective itself. `nbytes` is what was moved (copies, collectives) or read and written (compute); 0
-    if unknown.
+    the collective itself. So does a message, on both of its ranks; its bytes are the sender's. `nbytes` is what
+    was moved (copies, collectives) or read and written (compute); 0 if unknown.
     """
 
     rank: int
@@ -34,7 +34,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Timeline:
-    """One run of one strategy. `tokens[r]` are the new tokens rank r computed in all steps."""
+    """One run of one strategy. `tokens[r]` are the new tokens of rank r's requests in all steps."""
 
     spans: tuple[Span, ...]
     strategy: str

@@ -17,6 +17,19 @@ def figures(value: float, digits: int = 3) -> str:
     return f"{value:,.{max(0, digits - 1 - exponent)}f}"
 
 
+def size(nbytes: float) -> str:
+    """Bytes in the largest binary unit that leaves at least one.
+
+    >>> size(1000), size(262144), size(1.5 * 2**20)
+    ('1000 B', '256 KiB', '1.5 MiB')
+    """
+    value, units = float(nbytes), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while abs(value) >= 1024 and len(units) > 1:
+        value /= 1024
+        units.pop(0)
+    return f"{value:.4g} {units[0]}"
+
+
 def summary(values: StepTime) -> str:
     """Step time, where it went and tokens/s, with parts of no length left out."""
     parts = {

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dwdp_lab.view.charts.contention import contention
+    from dwdp_lab.view.charts.measured_contention import level_shares_chart, pull_rates, reader_fairness, reader_rates
+    from dwdp_lab.view.charts.measured_copies import copy_rates, slice_rates
     from dwdp_lab.view.charts.memory import memory_ledger
     from dwdp_lab.view.charts.roofline import roofline
     from dwdp_lab.view.charts.sweeps import crossover, speed_up_map, step_time_over_cv
@@ -26,11 +28,17 @@ _MODULE_OF = {
     "Picture": "picture",
     "TimelineView": "timeline_view.widget",
     "contention": "charts.contention",
+    "copy_rates": "charts.measured_copies",
     "crossover": "charts.sweeps",
     "errors_text": "simulated_measured",
     "kind_errors": "simulated_measured",
+    "level_shares_chart": "charts.measured_contention",
     "memory_ledger": "charts.memory",
+    "pull_rates": "charts.measured_contention",
+    "reader_fairness": "charts.measured_contention",
+    "reader_rates": "charts.measured_contention",
     "roofline": "charts.roofline",
+    "slice_rates": "charts.measured_copies",
     "speed_up_map": "charts.sweeps",
     "step_time_over_cv": "charts.sweeps",
     "timeline_figure": "timeline_figure",
@@ -43,11 +51,17 @@ __all__ = [
     "Picture",
     "TimelineView",
     "contention",
+    "copy_rates",
     "crossover",
     "errors_text",
     "kind_errors",
+    "level_shares_chart",
     "memory_ledger",
+    "pull_rates",
+    "reader_fairness",
+    "reader_rates",
     "roofline",
+    "slice_rates",
     "speed_up_map",
     "step_time_over_cv",
     "timeline_figure",

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import linecache
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import torch
 
 from dwdp_lab.program.operation import Op
+from dwdp_lab.program.placement import Placement
 from dwdp_lab.program.rank_view import RankView
 from dwdp_lab.scenario.model_shape import ModelShape
 from dwdp_lab.teach.exercise import Exercise
+from dwdp_lab.teach.failure import ExerciseFailed
 from dwdp_lab.teach.lesson import LESSONS, lesson
+from dwdp_lab.teach.virtual_gpu import VirtualGPU
 
 EXERCISES = [exercise for name in LESSONS for exercise in lesson(name, keep_progress=False).exercises.values()]
 PREDICTIONS = [each for name in LESSONS for each in lesson(name, keep_progress=False).predictions.values()]
@@ -28,9 +33,26 @@ def written(exercise: Exercise, code: str) -> Any:
         "Iterator": Iterator,
         "ModelShape": ModelShape,
         "Op": Op,
+        "Placement": Placement,
         "RankView": RankView,
         "Tensor": torch.Tensor,
+        "VirtualGPU": VirtualGPU,
         "torch": torch,
     }
-    exec(code, names)
+    if "triton" in code:
+        names["triton"] = pytest.importorskip("triton")
+        names["tl"] = names["triton"].language
+    # as a notebook does with its cells: Triton reads the source of what it compiles
+    cell = f"<cell {exercise.key} {hash(code)}>"
+    linecache.cache[cell] = len(code), None, code.splitlines(keepends=True), cell
+    exec(compile(code, cell, "exec"), names)
     return names[exercise.name]
+
+
+def catches(key: str, answer: Any, violated: str, words: str) -> None:
+    """The exercise says no to this answer, by this property, with these words in the counter-example; and shows it."""
+    with pytest.raises(ExerciseFailed) as failed:
+        named(key).check(answer)
+    assert failed.value.violated == violated, failed.value.example
+    assert words in failed.value.example
+    assert named(key).show(answer).words

@@ -137,6 +137,16 @@ def test_check_finds_what_regenerating_mends(tmp_path: Path, capsys: pytest.Capt
     ]
 
 
+def test_only_named_notebooks_are_renewed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    solution = write(tmp_path, notebook(code(REGION)))
+    (solution.parent / "01_second.ipynb").write_text("half a file")
+    assert main(["--folder", str(tmp_path), "00_first.ipynb"]) == 0
+    assert (tmp_path / "00_first.ipynb").exists()
+    with pytest.raises(SystemExit):
+        main(["--folder", str(tmp_path), "02_third.ipynb"])
+    assert "02_third.ipynb: no such solution; known are 00_first.ipynb, 01_second.ipynb" in capsys.readouterr().err
+
+
 def test_a_folder_without_solutions_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--folder", str(tmp_path)])

@@ -11,9 +11,13 @@ from machines_for_tests import LONG_S, Patient, shown_by
 from dwdp_lab.execute.failures import RankFailed
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.simulate.physics import physics_named
 from dwdp_lab.simulate.run import run_sim
 from dwdp_lab.timeline.compare import compare
 from dwdp_lab.view import ControlRoom
+from dwdp_lab.view.control.choices import choices
+from dwdp_lab.view.control.knobs import scenario_of
+from dwdp_lab.view.control.machines import machines
 
 
 def test_a_turned_knob_shows_what_the_simulator_says_of_the_new_scenario(room: ControlRoom) -> None:
@@ -43,6 +47,20 @@ def test_every_knob_can_be_turned_by_hand(room: ControlRoom) -> None:
         room.turn(workload="cv", **{name: before} if name != "workload" else {})
         assert room.wait(LONG_S)
     assert not room.face.run.disabled
+
+
+def test_the_physics_knob_is_that_of_every_simulation_shown_and_of_the_run_kept(room: ControlRoom) -> None:
+    room.turn(physics="realistic,power=off")
+    assert room.wait(LONG_S)
+    physics = physics_named("realistic,power=off")
+    fresh = [run_sim(room.scenario.with_strategy(name), physics=physics) for name in ("dep", "dwdp")]
+    assert [timeline.spans for timeline in room.timelines] == [timeline.spans for timeline in fresh]
+    room.run()
+    room.turn(physics="bound")
+    assert room.wait(LONG_S)
+    kept = room.history.runs[-1].timeline
+    assert kept.spans == fresh[1].spans
+    assert "physics: realistic,power=off" in kept.notes
 
 
 def test_knobs_that_do_not_apply_are_hidden_or_greyed_with_the_reason(room: ControlRoom) -> None:
@@ -207,3 +225,26 @@ def test_nothing_holds_a_room_that_is_closed_and_forgotten() -> None:
     del made
     gc.collect()
     assert gone() is None
+
+
+def test_gpus_are_offered_with_sizes_of_their_own_and_no_pace(
+    room: ControlRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = room.settings
+    settings.set("machine", "cuda")
+    scenario = scenario_of(settings)
+    assert (scenario.model.name, scenario.model.layers, scenario.ranks) == ("qwen3-30b-a3b", 8, 2)
+    assert scenario.link_gbps is None
+    assert [choice.value for choice in choices(settings, "link")] == [None]
+    settings.set("machine", "cpu")
+    assert scenario_of(settings).model.name == "tiny"
+
+    monkeypatch.setattr("dwdp_lab.view.control.machines.Path.exists", lambda _: True)
+
+    def refuse() -> None:
+        raise ScenarioError("machine", "cuda", "torch finds no NVIDIA GPU", "see what nvidia-smi says")
+
+    monkeypatch.setattr("dwdp_lab.view.control.machines.check_gpus_here", refuse)
+    assert machines()["cuda"].missing == "torch finds no NVIDIA GPU; see what nvidia-smi says"
+    monkeypatch.setattr("dwdp_lab.view.control.machines.check_gpus_here", lambda: None)
+    assert machines()["cuda"].missing == ""

@@ -50,7 +50,7 @@ def test_every_span_is_in_its_row_in_order(scenario: Scenario) -> None:
 
 
 @settings(deadline=None, max_examples=60)
-@given(scenarios(("dep", "weight_gather")))
+@given(scenarios(("dep", "weight_gather", "tensor", "pipeline")))
 def test_a_wait_is_for_a_rank_that_did_not_wait_itself(scenario: Scenario) -> None:
     timeline = run_sim(scenario)
     waits = [span for span in timeline.spans if span.kind == "wait_peers"]

@@ -63,6 +63,12 @@ def axis(values: Iterable[float], start: float, end: float, log: bool = False, f
 
 
 def _written(value: float) -> str:
+    """With `k`, `M` or `G` where that leaves a short round number.
+
+    >>> [_written(value) for value in (0.5, 10_000, 250_000, 2_500_000, 1e9, 300e9)]
+    ['0.5', '10k', '250k', '2.5M', '1G', '300G']
+    """
     if value and abs(value) >= 10_000 and value == round(value, -3):
-        return f"{value / 1000:,.0f}k" if abs(value) < 1e6 else f"{value / 1e6:,.3g}M"
+        power = min(3, int(math.log10(abs(value)) + 1e-9) // 3)
+        return f"{value / 10 ** (3 * power):,.6g}{'kMG'[power - 1]}"
     return f"{value:,.6g}" if abs(value) < 1e5 else figures(value)

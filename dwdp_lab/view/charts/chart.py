@@ -5,12 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dwdp_lab.timeline.palette import BLUE, GREY, INK, PURPLE, VERMILLION
+from dwdp_lab.timeline.palette import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-STRATEGY_COLOURS = {"dwdp": BLUE, "dep": VERMILLION, "weight_gather": PURPLE, "replicated": GREY}
+STRATEGY_COLOURS = {
+    "dwdp": BLUE,
+    "dep": VERMILLION,
+    "weight_gather": PURPLE,
+    "replicated": GREY,
+    "tensor": GREEN,
+    "pipeline": ORANGE,
+}
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def _labels(chart: Chart, horizontal: Axis, vertical: Axis) -> list[str]:
 def _legend(chart: Chart, y: float, width: int) -> tuple[list[str], float]:
     """The names of what is drawn, and where the text after them stands."""
     entries: list[tuple[str, str, bool, bool]] = [(bars.label, bars.colour, False, False) for bars in chart.bars]
-    entries += [(c.label, c.colour, True, c.dashed) for c in chart.curves if c.label and c.line]
+    entries += [(c.label, c.colour, c.line, c.dashed) for c in chart.curves if c.label and not c.labels]
     parts, x = [], float(MARGIN)
     for label, colour, line, dashed in entries:
         room = 36 + 6.0 * len(label)

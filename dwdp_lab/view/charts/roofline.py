@@ -18,8 +18,8 @@ from dwdp_lab.view.charts.chart import Chart, Curve
 def roofline(scenario: Scenario) -> Chart:
     """FLOP/s over FLOP per byte: computation under the memory's roof, a rank's whole step under the link's.
 
-    A rank whose step lies left of where the link's roof meets the peak cannot hide what it moves (arXiv 2604.01621,
-    section 3: T_compute / T_prefetch < 1).
+    A rank whose step lies above the link's roof cannot hide what it moves: at the speed it computes, its bytes take
+    longer than its FLOPs (arXiv 2604.01621, section 3: T_compute / T_prefetch < 1).
     """
     run, hardware = run_sim(scenario), load_hardware(scenario.hardware)
     link_gbps = scenario.link_gbps or hardware.link_gbps.value

@@ -56,7 +56,9 @@ def _order(settings: Settings) -> str:
 
 
 def _dep(settings: Settings) -> str:
-    return _alone(settings) or ("" if "dep" in settings.strategies else f"{_names(settings)} sends no tokens")
+    return _alone(settings) or (
+        "" if "dep" in settings.strategies else f"{_names(settings)} sends no tokens to experts"
+    )
 
 
 def _dep_rows(settings: Settings) -> str:
@@ -64,8 +66,15 @@ def _dep_rows(settings: Settings) -> str:
     return _dep(settings) or ("an all-gather sends every token to all" if gathers else "")
 
 
+def _micro(settings: Settings) -> str:  # one rank cuts its batches too
+    return "" if "pipeline" in settings.strategies else f"{_names(settings)} sends its batches whole"
+
+
 def _local(settings: Settings) -> str:
-    return "replicated keeps all experts" if settings.strategies == {"replicated"} else ""
+    keeps = {"replicated": "all experts", "tensor": "a share of every expert", "pipeline": "its layers' experts"}
+    if settings.strategies <= keeps.keys():
+        return " and ".join(f"{name} keeps {keeps[name]}" for name in sorted(settings.strategies))
+    return ""
 
 
 def _link(settings: Settings) -> str:
@@ -77,7 +86,11 @@ def _link(settings: Settings) -> str:
 
 
 def _hardware(settings: Settings) -> str:
-    return "" if settings.machine == "sim" else "these ranks are real; the profile is of the simulation beside them"
+    return (
+        ""
+        if settings.machine == "sim"
+        else "these ranks are real; profile and physics are of the simulation beside them"
+    )
 
 
 def _cv(settings: Settings) -> str:
@@ -97,10 +110,13 @@ _REASONS: dict[str, Callable[[Settings], str]] = {
     "order": _order,
     "slice": _pulls,
     "view": _view,
+    "pulled": _pulls,
     "dep_form": _dep,
     "dep_rows": _dep_rows,
+    "micro": _micro,
     "local": _local,
     "link": _link,
     "hardware": _hardware,
+    "physics": _hardware,
     "cv": _cv,
 }

@@ -12,6 +12,7 @@ from dwdp_lab.scenario.model_shape import ModelShape
 from dwdp_lab.scenario.shipped import shipped
 from dwdp_lab.scenario.strategy import DepForm, DepRows, PeerOrder, WeightView
 from dwdp_lab.scenario.workload import MAX_CV
+from dwdp_lab.simulate.physics import SWITCHES
 from dwdp_lab.view.control.settings import Settings
 
 
@@ -29,8 +30,10 @@ STRATEGY_WORDS: dict[str, str] = {
     "dep": "DEP: tokens move",
     "weight_gather": "weight gather: collective",
     "replicated": "replicated: ideal",
+    "tensor": "tensor: layers cut across",
+    "pipeline": "pipeline: layers dealt out",
 }
-MOST_ON_CPU = 8
+MOST_ON_RANKS = 8
 LINKS_GBPS = (25, 50, 100, 200, 300, 450, 600, 900, 1800, math.inf)
 PACES_GBPS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 SIZES = {
@@ -106,7 +109,7 @@ def _words(literal: Any) -> Offer:
 
 def _models(settings: Settings) -> list[Choice]:
     own = [settings.base.model.name] if settings.base is not None else []
-    names: Iterable[str] = _shipped("models") if settings.machine == "sim" else ["tiny"]
+    names: Iterable[str] = ["tiny"] if settings.machine == "cpu" else _shipped("models")
     return [Choice(name, name) for name in dict.fromkeys([*own, *names])]
 
 
@@ -116,7 +119,7 @@ def _layers(settings: Settings) -> list[Choice]:
 
 
 def _ranks(settings: Settings) -> list[Choice]:
-    most = 128 if settings.machine == "sim" else MOST_ON_CPU
+    most = 128 if settings.machine == "sim" else MOST_ON_RANKS
     known = {1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 72, settings.wish("ranks")}
     return [Choice(str(n), n) for n in sorted(known) if n <= most]
 
@@ -148,6 +151,8 @@ def _slices(settings: Settings) -> list[Choice]:
 
 
 def _links(settings: Settings) -> list[Choice]:
+    if settings.machine == "cuda":
+        return [Choice("the real one", None)]
     wish = settings.wish("link")
     known = {*(LINKS_GBPS if settings.machine == "sim" else PACES_GBPS), *([wish] if wish is not None else [])}
     free = "profile's" if settings.machine == "sim" else "not paced"
@@ -161,6 +166,14 @@ def _distances(settings: Settings) -> list[Choice]:
 
 
 _TOKENS = [2**n for n in range(7, 18)] + [3 * 2**n for n in range(8, 16)]
+
+
+def _physics(settings: Settings) -> list[Choice]:
+    del settings
+    known = {"bound": "the limit: data sheet", "realistic": "all effects"}
+    without = {f"realistic,{switch}=off": f"all but {switch.replace('_', ' ')}" for switch in SWITCHES}
+    return [Choice(words, name) for name, words in (known | without).items()]
+
 
 _OFFERS: dict[str, Offer] = {
     "strategy": lambda _: [Choice(words, name) for name, words in STRATEGY_WORDS.items()],
@@ -181,6 +194,8 @@ _OFFERS: dict[str, Offer] = {
     "assign": lambda _: [Choice("in turn", "round_robin"), Choice("to the least loaded", "least_loaded")],
     "skew": _numbers("skew", _steps_of(0.05, 2.0), digits=2),
     "seed": _numbers("seed", range(10)),
+    "physics": _physics,
+    "pulled": lambda _: [Choice("all experts", "all"), Choice("only routed ones", "routed")],
     "slots": _numbers("slots", [1, 2, 3]),
     "distance": _distances,
     "slice": _slices,
@@ -188,6 +203,7 @@ _OFFERS: dict[str, Offer] = {
     "view": _words(WeightView),
     "dep_form": _words(DepForm),
     "dep_rows": _words(DepRows),
+    "micro": _numbers("micro", [1, 2, 3, 4, 6, 8, 16, 32, 64]),
     "link": _links,
     "hardware": lambda settings: [
         Choice(name, name) for name in dict.fromkeys([settings.wish("hardware"), *_shipped("hardware")])

@@ -9,14 +9,16 @@ from typing import Any
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.strategy import StrategyName
+from dwdp_lab.simulate.physics import physics_named
 from dwdp_lab.timeline.span import Timeline
 from dwdp_lab.view.control import words
+from dwdp_lab.view.control.choices import value
 from dwdp_lab.view.control.face import Face
 from dwdp_lab.view.control.history import Run
 from dwdp_lab.view.control.history_table import HistoryTable
 from dwdp_lab.view.control.knob_panel import KnobPanel
 from dwdp_lab.view.control.knobs import scenario_of
-from dwdp_lab.view.control.machines import Results, machines
+from dwdp_lab.view.control.machines import Results, Simulator, machines
 from dwdp_lab.view.control.one_room import leave, take_over
 from dwdp_lab.view.control.plots import Plots
 from dwdp_lab.view.control.runs import IDLE_S, Runs, RunState
@@ -90,7 +92,10 @@ class ControlRoom:
             own = self._scenario.strategy.name
             other = compared_strategy(self._showing.now(self._scenario))
             strategies: list[StrategyName] = [own] if other is None else [other, own]
-            self._runs.start(self.machines[self.settings.machine], self._scenario, strategies)
+            machine = self.machines[self.settings.machine]
+            if isinstance(machine, Simulator):  # the run may wait, and the knob move meanwhile
+                machine = Simulator(self._showing.physics)
+            self._runs.start(machine, self._scenario, strategies)
 
     def stop(self) -> None:
         """End the run at once, with its rank processes; the run that waits is forgotten."""
@@ -183,6 +188,7 @@ class ControlRoom:
             return
         self._refusal = None
         self.face.run.disabled = False
+        self._showing.physics = physics_named(value(self.settings, "physics"))
         self.settings.compared = compared_strategy(self._showing.now(self._scenario))
         self.knobs.show(self.settings)
         self.plots.about(self._scenario)

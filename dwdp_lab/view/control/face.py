@@ -7,6 +7,7 @@ from pathlib import Path
 
 import ipywidgets as widgets
 
+from dwdp_lab.view.control.live_strip import LiveStrip
 from dwdp_lab.view.control.runs import RunState
 from dwdp_lab.view.timeline_view.widget import TimelineView
 
@@ -30,8 +31,7 @@ class Face:
         self.back = widgets.Button(description="back to the knobs", layout={"display": "none"})
         self.view = TimelineView()
         self.pane = widgets.VBox([self.view])  # it carries the class that pales the view: an anywidget has none
-        self.live_strip = widgets.VBox(layout={"display": "none"})
-        """Live figures of a machine that has any (utilisation, clocks, power) go here."""
+        self.live_strip = LiveStrip()
         self.numbers = widgets.HTML()
         self.errors = widgets.HTML()
         pages = {
@@ -62,7 +62,7 @@ class Face:
                 self.trouble,
                 self.words,
                 widgets.HBox([self.subject, self.back]).add_class("dwdp-subject"),
-                self.live_strip,
+                self.live_strip.widget,
                 self.pane,
                 widgets.HBox(list(self.tabs.values())).add_class("dwdp-tabs"),
                 *self._pages.values(),
@@ -74,6 +74,7 @@ class Face:
 
     def close(self) -> None:
         """Leave a line in place of the panel."""
+        self.live_strip.stop()
         gone = "<p class='dwdp-quiet'>This control room is closed; run its cell again for a new one.</p>"
         self.widget.children = (widgets.HTML(gone),)
 
@@ -89,8 +90,12 @@ class Face:
             self._pages[other].layout.display = None if other == name else "none"
 
     def show_state(self, state: RunState) -> None:
-        """Run, Stop, the progress and what is being done."""
+        """Run, Stop, the progress and what is being done, and the GPUs while a run is on them."""
         busy = state.phase != "idle"
+        if state.machine == "cuda" and busy:
+            self.live_strip.start()
+        else:
+            self.live_strip.stop()
         words = f"{state.doing}; one run waits" if state.waiting else state.doing
         self.state.value = (
             f"<span class='dwdp-pill' data-phase='{state.phase}' role='status'>{state.phase}</span>"

@@ -46,8 +46,10 @@ SECTIONS: dict[str, dict[str, Knob]] = {
         "order": Knob("peer order", "list", "In which order a rank visits its peers"),
         "slice": Knob("slice size", "list", "Size of one copy; small ones share a busy source fairly"),
         "view": Knob("weight view", "list", "How the experts' kernel sees local and pulled weights"),
+        "pulled": Knob("pulled", "list", "All remote experts, or only those that the layer's tokens were routed to"),
         "dep_form": Knob("exchange", "list", "How DEP exchanges tokens; auto takes the one with fewer bytes"),
         "dep_rows": Knob("rows sent", "list", "A token once to every rank, or once for each of its experts"),
+        "micro": Knob("micro-batches", "slider", "Parts of a rank's batch that go through a pipeline one by one"),
     },
     "Model and group": {
         "model": Knob("model", "list", "The decoder's shape; no weights are downloaded"),
@@ -57,6 +59,7 @@ SECTIONS: dict[str, dict[str, Knob]] = {
     },
     "Link and profile": {
         "hardware": Knob("profile", "list", "What the simulator knows of the GPU"),
+        "physics": Knob("physics", "list", "What the simulator counts beside the data sheet's peaks"),
         "link": Knob("link", "slider", "Speed of the link, one way; paces the copies of CPU ranks"),
     },
 }

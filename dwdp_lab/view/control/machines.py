@@ -7,11 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from dwdp_lab.execute.cuda.refusal import check_gpus_here
 from dwdp_lab.execute.failures import RunStopped
+from dwdp_lab.execute.launch import RankMachineName
 from dwdp_lab.execute.ranks import Ranks
-from dwdp_lab.execute.run_cpu import run_cpu
+from dwdp_lab.execute.run_on_ranks import run_on_ranks
+from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.strategy import StrategyName
+from dwdp_lab.simulate.physics import BOUND, Physics
 from dwdp_lab.simulate.run import run_sim
 from dwdp_lab.timeline.span import Timeline
 from dwdp_lab.view.control.settings import MachineName
@@ -51,6 +55,9 @@ class Simulator:
     missing = ""
     pids: tuple[int, ...] = ()
 
+    def __init__(self, physics: Physics = BOUND) -> None:
+        self.physics = physics
+
     def run(
         self, scenario: Scenario, strategies: Sequence[StrategyName], progress: Progress, stopped: threading.Event
     ) -> Results:
@@ -59,21 +66,22 @@ class Simulator:
             if stopped.is_set():
                 raise RunStopped("stopped")
             progress(number / len(strategies), f"simulating {name}")
-            timelines[name] = run_sim(scenario.with_strategy(name))
+            timelines[name] = run_sim(scenario.with_strategy(name), physics=self.physics)
         return timelines
 
     def stop(self) -> None:
         """A simulation cannot be interrupted; the next one is not begun."""
 
 
-class CpuRanks:
-    """Rank processes on this machine's CPU. They stay for the next run, and end with `stop`."""
+class RankProcesses:
+    """Rank processes on this machine's CPU or GPUs. They stay for the next run, and end with `stop`."""
 
-    name: MachineName = "cpu"
-    label = "CPU ranks"
     missing = ""
 
-    def __init__(self) -> None:
+    def __init__(self, machine: RankMachineName, label: str) -> None:
+        self.name: MachineName = machine
+        self.label = label
+        self._machine: RankMachineName = machine
         self._ranks: Ranks | None = None
 
     def run(
@@ -86,9 +94,9 @@ class CpuRanks:
             raise RunStopped("stopped before the ranks started")
         if self._ranks is None or self._ranks.size != scenario.ranks:
             self.stop()
-            self._ranks = Ranks(scenario.ranks)
+            self._ranks = Ranks(scenario.ranks, machine=self._machine)
         progress(0.0, "ranks at work" if self._ranks.alive else f"starting {scenario.ranks} ranks")
-        results = run_cpu(scenario, strategies, self._ranks, progress)
+        results = run_on_ranks(self._machine, scenario, strategies, self._ranks, progress)
         return {name: results[name].timeline for name in strategies}
 
     def stop(self) -> None:
@@ -121,11 +129,18 @@ class Missing:
 
 
 def _gpus() -> Machine:
-    gpu_here = Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists()
-    return Missing("cuda", "live GPUs", "GPU ranks are not built yet" if gpu_here else "no NVIDIA GPU here")
+    """What cannot be a GPU machine is told without loading torch."""
+    label = "live GPUs"
+    if not (Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists()):
+        return Missing("cuda", label, "no NVIDIA GPU here")
+    try:
+        check_gpus_here()
+    except ScenarioError as error:
+        return Missing("cuda", label, f"{error.allowed}; {error.hint}")
+    return RankProcesses("cuda", label)
 
 
 def machines() -> dict[MachineName, Machine]:
     """The machines of the knob, in its order. A further machine is one more entry here."""
-    every: tuple[Machine, ...] = (Simulator(), CpuRanks(), _gpus())
+    every: tuple[Machine, ...] = (Simulator(), RankProcesses("cpu", "CPU ranks"), _gpus())
     return {machine.name: machine for machine in every}

@@ -15,6 +15,7 @@ from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.strategy import StrategyName
 from dwdp_lab.view.control.dispatcher import Dispatcher
 from dwdp_lab.view.control.machines import Machine, Results
+from dwdp_lab.view.control.settings import MachineName
 
 IDLE_S = 300.0
 """Rank processes that nobody used for so long are ended; the next run starts new ones in about two seconds."""
@@ -23,9 +24,11 @@ PROGRESS_EVERY_S = 0.1
 
 @dataclass(frozen=True)
 class RunState:
-    """What a panel shows of the runs. `share` is from 0 to 1; `trouble` a traceback, `advice` the way out."""
+    """What a panel shows of the runs. `share` is from 0 to 1; `trouble` a traceback, `advice` the way out; `machine`
+    what runs, None when nothing does."""
 
     phase: Literal["idle", "running", "stopping"] = "idle"
+    machine: MachineName | None = None
     share: float = 0.0
     doing: str = ""
     waiting: bool = False
@@ -103,7 +106,7 @@ class Runs:
     ) -> None:
         with self._lock:
             self._stopped, self._machine = stopped, machine
-            self.state = RunState("running", doing=f"{machine.label}: starting")
+            self.state = RunState("running", machine.name, doing=f"{machine.label}: starting")
         self._on_state(self.state)
         try:
             timelines = machine.run(scenario, strategies, self._progress, stopped)

@@ -9,6 +9,7 @@ from typing import get_args
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.strategy import Strategy, StrategyName
 from dwdp_lab.simulate.hardware import load_hardware
+from dwdp_lab.simulate.physics import BOUND, Physics
 from dwdp_lab.simulate.run import run_sim
 from dwdp_lab.timeline.compare import compare
 from dwdp_lab.timeline.metrics import Metrics, metrics
@@ -44,23 +45,23 @@ def compared_strategy(compared: str) -> StrategyName | None:
     return next((each for each in get_args(StrategyName) if kind == "strategy" and each == name), None)
 
 
-def scene(subject: Scenario | Run, compared: str, history: History) -> Scene:
+def scene(subject: Scenario | Run, compared: str, history: History, physics: Physics = BOUND) -> Scene:
     """The scene about a scenario (simulated now) or about a run of the history.
 
     `compared` is `alone`, `sim` (the same scenario simulated), `strategy:NAME` (the same scenario under another
     strategy: for a kept run its partner on the same machine, if there is one, else simulated) or `run:NUMBER`.
-    Raises ScenarioError for a scenario that cannot be simulated.
+    `physics` is that of all that is simulated here. Raises ScenarioError for a scenario that cannot be simulated.
     """
     if isinstance(subject, Run):
         shown, scenario = subject.timeline, subject.scenario
     else:
-        shown, scenario = simulated(subject), subject
+        shown, scenario = simulated(subject, physics), subject
     link = _link_gbps(scenario, shown)
     twin = errors = None
     if isinstance(subject, Run) and scenario is not None and shown.machine != "sim":
-        twin = simulated(scenario)
+        twin = simulated(scenario, physics)
         errors = tuple(kind_errors(twin, shown)) if twin.tokens == shown.tokens else ()
-    other = _other(subject, scenario, compared, history, twin)
+    other = _other(subject, scenario, compared, history, twin, physics)
     if other is None or other is shown or not other.spans:
         return Scene((shown,), (link,), (metrics(shown),), f"{strategy_name(shown)} alone", errors or ())
     difference = compare(shown, other)
@@ -69,26 +70,37 @@ def scene(subject: Scenario | Run, compared: str, history: History) -> Scene:
     return Scene((other, shown), (other_link, link), measured, difference.words, errors or ())
 
 
-_known: deque[tuple[Scenario, Timeline]] = deque(maxlen=4)
+_known: deque[tuple[tuple[Scenario, Physics], Timeline]] = deque(maxlen=4)
 
 
-def simulated(scenario: Scenario) -> Timeline:
+def simulated(scenario: Scenario, physics: Physics = BOUND) -> Timeline:
     """The simulation of a scenario, kept for as long as the knobs that the strategy uses stay where they are."""
-    used = {"dep": ("name", "dep_form", "dep_rows"), "replicated": ("name",)}.get(scenario.strategy.name)
-    key = scenario
+    used = {
+        "dep": ("name", "dep_form", "dep_rows"),
+        "replicated": ("name",),
+        "tensor": ("name",),
+        "pipeline": ("name", "micro_batches"),
+    }.get(scenario.strategy.name)
+    needed = scenario
     if used is not None:
         strategy = Strategy(**{name: getattr(scenario.strategy, name) for name in used})
-        key = scenario.model_copy(update={"strategy": strategy})
+        needed = scenario.model_copy(update={"strategy": strategy})
+    key = needed, physics
     for known, timeline in tuple(_known):
         if known == key:
             return timeline
-    timeline = run_sim(scenario)
+    timeline = run_sim(scenario, physics=physics)
     _known.append((key, timeline))
     return timeline
 
 
 def _other(
-    subject: Scenario | Run, scenario: Scenario | None, compared: str, history: History, twin: Timeline | None
+    subject: Scenario | Run,
+    scenario: Scenario | None,
+    compared: str,
+    history: History,
+    twin: Timeline | None,
+    physics: Physics,
 ) -> Timeline | None:
     if compared.startswith("run:"):
         return history.get(int(compared.removeprefix("run:"))).timeline
@@ -101,7 +113,7 @@ def _other(
         partner = history.partner(subject, strategy)
         if partner is not None:
             return partner.timeline
-    return simulated(scenario.with_strategy(strategy))
+    return simulated(scenario.with_strategy(strategy), physics)
 
 
 def _link_gbps(scenario: Scenario | None, timeline: Timeline) -> float | None:

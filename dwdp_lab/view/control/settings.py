@@ -30,7 +30,7 @@ SIMULATED_DEFAULTS: dict[str, Any] = {
     "link": None,
     "hardware": "h100",
 }
-RANKS_DEFAULTS: dict[str, Any] = {
+CPU_DEFAULTS: dict[str, Any] = {
     "model": "tiny",
     "layers": 4,
     "ranks": 2,
@@ -42,6 +42,7 @@ RANKS_DEFAULTS: dict[str, Any] = {
     "link": 0.02,
     "hardware": "laptop",
 }
+CUDA_DEFAULTS: dict[str, Any] = SIMULATED_DEFAULTS | {"layers": 8, "ranks": 2}
 DEFAULTS: dict[str, Any] = {
     "machine": "sim",
     "strategy": "dwdp",
@@ -63,8 +64,11 @@ DEFAULTS: dict[str, Any] = {
     "cross_step": False,
     "order": "rotated",
     "view": "split",
+    "pulled": "all",
     "dep_form": "auto",
     "dep_rows": "per_rank",
+    "micro": 1,
+    "physics": "bound",
 }
 
 COMMON_FIELDS = {
@@ -76,8 +80,10 @@ COMMON_FIELDS = {
     "slice": "strategy.slice_bytes",
     "order": "strategy.peer_order",
     "view": "strategy.weight_view",
+    "pulled": "strategy.pull",
     "dep_form": "strategy.dep_form",
     "dep_rows": "strategy.dep_rows",
+    "micro": "strategy.micro_batches",
     "ranks": "group.ranks",
     "local": "group.local_experts",
     "workload": "workload.kind",
@@ -116,7 +122,11 @@ class Settings:
 
     wishes: dict[str, Any] = field(default_factory=lambda: dict(DEFAULTS))
     sized: dict[str, dict[str, Any]] = field(
-        default_factory=lambda: {"sim": dict(SIMULATED_DEFAULTS), "ranks": dict(RANKS_DEFAULTS)}
+        default_factory=lambda: {
+            "sim": dict(SIMULATED_DEFAULTS),
+            "cpu": dict(CPU_DEFAULTS),
+            "cuda": dict(CUDA_DEFAULTS),
+        }
     )
     base: Scenario | None = None
     compared: StrategyName | None = None
@@ -155,7 +165,7 @@ class Settings:
         return frozenset(filter(None, (self.wishes["strategy"], self.compared)))
 
     def _store(self, name: str) -> dict[str, Any]:
-        return self.sized["sim" if self.machine == "sim" else "ranks"] if name in PER_MACHINE else self.wishes
+        return self.sized[self.machine] if name in PER_MACHINE else self.wishes
 
     def wish(self, name: str) -> Any:
         """What the person chose last, for this machine."""
@@ -179,4 +189,4 @@ def knob_of(error: ScenarioError) -> str | None:
             if error.field == f"workload.{last}":
                 return name
     room = error.field.split(".")[0]
-    return {"model": "model", "hardware": "hardware", "workload": "workload"}.get(room)
+    return room if room in ("model", "hardware", "workload", "physics") else None

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.simulate.physics import BOUND
 from dwdp_lab.view.control import words
 from dwdp_lab.view.control.choices import Choice
 from dwdp_lab.view.control.comparisons import Subject, comparison, comparisons
@@ -38,7 +39,8 @@ class Showing:
     """What takes long to draw is drawn in a thread of its own, where only the newest request matters. A picture that
     takes a blink is drawn at once: two threads that take turns would need half as long again.
 
-    `compared` is the person's wish; `now` what it comes to. `changed` is called when a hand chooses another one.
+    `compared` is the person's wish; `now` what it comes to. `physics` is that of
+    all that is simulated here. `changed` is called when a hand chooses another one.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Showing:
         failed: Callable[[BaseException], None],
     ) -> None:
         self.compared = compared
+        self.physics = BOUND
         self.scene: Scene | None = None
         self._face = face
         self._history = history
@@ -111,7 +114,7 @@ class Showing:
     def _draw(self, subject: Subject, compared: str) -> None:
         face, began = self._face, time.perf_counter()
         with _unswept():
-            self.scene = drawn = scene(subject, compared, self._history)
+            self.scene = drawn = scene(subject, compared, self._history, self.physics)
             face.view.show(drawn.timelines, drawn.link_gbps, drawn.metrics)
         face.pane.remove_class("dwdp-stale")
         face.words.value = words.headline(drawn.words)

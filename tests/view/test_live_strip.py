@@ -1,0 +1,119 @@
+"""The live strip of the control room, on sensors made for the test."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from types import SimpleNamespace
+
+import ipywidgets as widgets
+import pytest
+
+from dwdp_lab.execute.gpu_sample import GpuSample
+from dwdp_lab.view.control.face import Face
+from dwdp_lab.view.control.live_strip import GAUGES, HEIGHT, KEPT, LiveStrip, gpus, strip_html
+from dwdp_lab.view.control.runs import RunState
+
+
+def sample(**values: object) -> GpuSample:
+    known: dict[str, object] = {
+        "at_us": 0.0,
+        "sm_mhz": 1980.0,
+        "power_w": 600.0,
+        "utilisation_pct": 50.0,
+        "throttled": (),
+        "nvlink_sent_gbps": 0.0,
+        "nvlink_received_gbps": 350.0,
+    }
+    return GpuSample(**{**known, **values})  # type: ignore[arg-type]
+
+
+class Counting:
+    """Sensors whose power is how often they were looked at."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.enough = threading.Event()
+
+    def look(self, now_ns: int, start_ns: int) -> GpuSample:
+        assert now_ns > start_ns
+        self.looks += 1
+        if self.looks >= 3:
+            self.enough.set()
+        return sample(power_w=float(self.looks))
+
+
+def test_it_shows_while_a_run_goes_on_and_keeps_the_last_after_it() -> None:
+    sensors = Counting()
+    strip = LiveStrip(lambda: [("GPU 0", sensors)], period_s=0.001)
+    assert strip.widget.layout.display == "none"
+    strip.start()
+    strip.start()  # a second run in a row: still one thread
+    assert sensors.enough.wait(20)
+    strip.stop()
+    assert strip._thread is not None
+    strip._thread.join(20)
+    looked = sensors.looks
+    assert strip.widget.layout.display is None
+    assert f"</svg> {looked}</td>" in strip.widget.value  # the last power, and no look after the end
+    assert sensors.looks == looked
+
+
+def test_every_gauge_has_its_unit_and_all_gpus_share_a_scale() -> None:
+    text = strip_html(["GPU 0", "GPU 1"], [[sample(power_w=350.0)], [sample(power_w=700.0)]])
+    for gauge in GAUGES:
+        assert f"{gauge.label}, {gauge.unit}" in text
+    heights = [float(y) for y in re.findall(r"aria-label='power'><polyline points='[\d.]+,([\d.]+)'", text)]
+    assert heights == [HEIGHT / 2, 0.0]
+
+
+def test_what_a_gpu_does_not_tell_is_said_and_what_holds_its_clock_too() -> None:
+    text = strip_html(["GPU 0"], [[sample(nvlink_sent_gbps=None, throttled=("software power cap",))]])
+    assert text.count("not told") == 1
+    assert "software power cap" in text
+    assert "No live figures" in strip_html([], [])
+
+
+def test_a_trace_ends_at_the_right_and_moves_left() -> None:
+    text = strip_html(["GPU 0"], [[sample(), sample(), sample()]])
+    (points,) = re.findall(r"aria-label='utilisation'><polyline points='([^']+)'", text)
+    across = [float(point.split(",")[0]) for point in points.split()]
+    assert across[-1] == 120.0
+    assert across == sorted(across)
+    assert len(across) < KEPT
+
+
+def test_gpus_are_those_of_the_library_and_none_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NVMLError(Exception):
+        pass
+
+    def refuse() -> None:
+        raise NVMLError
+
+    here = SimpleNamespace(
+        NVMLError=NVMLError,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetCount=lambda: 2,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", here)
+    assert [name for name, _ in gpus()] == ["GPU 0", "GPU 1"]
+    here.nvmlInit = refuse
+    assert gpus() == []
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # as if it were not installed
+    assert gpus() == []
+
+
+def test_a_room_shows_it_only_while_gpus_are_at_work() -> None:
+    face = Face(widgets.HTML(), widgets.HTML(), widgets.HTML())
+    sensors = Counting()
+    face.live_strip = LiveStrip(lambda: [("GPU 0", sensors)], period_s=0.001)
+    face.show_state(RunState("running", "cpu"))
+    assert face.live_strip.widget.layout.display == "none"
+    face.show_state(RunState("running", "cuda"))
+    assert sensors.enough.wait(20)
+    face.show_state(RunState())
+    assert face.live_strip._thread is not None
+    face.live_strip._thread.join(20)
+    assert not face.live_strip._thread.is_alive()
