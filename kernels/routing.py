@@ -13,11 +13,11 @@ import torch
 import triton
 from dwdp_kernels.grouped_mlp import sort_by_expert
 from dwdp_kernels.launch import device_of, launch
-from dwdp_kernels.routing_kernels import count_kernel, place_kernel, starts_kernel, tiles_kernel
+from dwdp_kernels.routing_kernels import count_kernel, offsets_kernel, place_kernel, starts_kernel, tiles_kernel
 from torch import Tensor
 
-BLOCK = 512
-"""Visits that one program sorts: it compares all pairs of them."""
+BLOCK = 128
+"""Visits that one program sorts: it compares all pairs of them, in registers."""
 
 
 class Routes(NamedTuple):
@@ -53,24 +53,38 @@ def route_visits(ids: Tensor, experts: int, block: int = BLOCK) -> Routes:
     row_of_visit = _int32(ids, visits).view(tokens, top_k)
     if not visits:
         return Routes(token_of_row, row_of_visit, offsets.zero_())
-    counts, starts = _int32(ids, blocks * experts), _int32(ids, blocks * experts)
+    counts, totals = _int32(ids, experts * blocks), _int32(ids, experts)
     padded = padded_experts(experts)
-    launch(count_kernel, (blocks,), ids, ids, counts, visits, experts, BLOCK=block, PADDED=padded)
-    at_once = max(1, min(triton.next_power_of_2(blocks), 8192 // padded))
-    launch(starts_kernel, (blocks,), ids, counts, starts, offsets, blocks, experts, PADDED=padded, AT_ONCE=at_once)
+    launch(
+        count_kernel,
+        (blocks,),
+        ids,
+        ids,
+        counts,
+        visits,
+        blocks,
+        experts,
+        BLOCK=block,
+        PADDED=padded,
+        AT_ONCE=min(padded, 128),
+    )
+    at_once = min(int(triton.next_power_of_2(blocks)), 1024)
+    launch(starts_kernel, (experts,), ids, counts, totals, blocks, AT_ONCE=at_once)
+    launch(offsets_kernel, (1,), ids, totals, offsets, experts, PADDED=padded)
     launch(
         place_kernel,
         (blocks,),
         ids,
         ids,
-        starts,
+        counts,
+        offsets,
         token_of_row,
         row_of_visit,
         visits,
+        blocks,
         experts,
         TOP_K=top_k,
         BLOCK=block,
-        AT_ONCE=min(block, 64),
     )
     return Routes(token_of_row, row_of_visit, offsets)
 

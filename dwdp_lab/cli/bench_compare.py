@@ -102,22 +102,23 @@ def show(console: Console, compared: Compared) -> None:
         signs = f"{errors.signs_right} of {errors.signs}" if errors.signs else "none that tells"
         console.print(
             f"{errors.runs} runs: median error {100 * errors.median:.1f} %, worst {100 * errors.worst:+.1f} % "
-            f"({errors.worst_at}); faster or slower than DEP predicted right: {signs}",
+            f"({errors.worst_at}); repeats of a run differ by {100 * errors.spread:.1f} %; faster or slower than DEP "
+            f"predicted right: {signs}",
             markup=False,
             soft_wrap=True,
         )
 
 
 def _table(rows: tuple[PredictedRun, ...]) -> Table:
-    table = Table()
-    table.add_column("strategy", no_wrap=True)
-    for column in ("tokens", "CV", "link", "measured ms", "predicted ms", "error", "/ DEP measured", "predicted"):
+    table = Table(title="milliseconds per step, and tokens/s over the best DEP's", title_justify="left")
+    table.add_column("strategy")
+    for column in ("tokens", "CV", "link", "measured", "predicted", "error", "/ DEP", "predicted"):
         table.add_column(column, justify="right")
     for row in rows:
         workload = row.run.scenario["workload"]
         ratios = (row.measured_over_dep, row.predicted_over_dep)
         table.add_row(
-            row.label,
+            row.label.replace(":", " "),
             f"{workload.get('tokens_per_rank', 0):,}",
             f"{workload.get('cv', 0):g}",
             str(row.run.scenario["link_gbps"] or ""),

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
 from rich.console import Console
-from rich.table import Table
 
 from dwdp_lab.cli.transfer_options import (
     Drawn,
@@ -16,6 +15,7 @@ from dwdp_lab.cli.transfer_options import (
     run_bench,
     show_head,
     size_option,
+    table_of,
 )
 from dwdp_lab.scenario.errors import ScenarioError, nearest
 from dwdp_lab.scenario.strategy import PeerOrder
@@ -41,9 +41,9 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--share", default="48MiB", metavar="SIZE", help="what a rank pulls from each peer (48MiB)")
     parser.add_argument(
         "--slices",
-        default="none,256KiB,1MiB,2MiB,4MiB,16MiB",
         metavar="A,B",
-        help="slice sizes; none pulls a peer's share of a parameter at once (%(default)s)",
+        help="slice sizes; none pulls a peer's share of a parameter at once (of none, 256KiB, 1MiB, 2MiB, 4MiB and "
+        "16MiB those that the share can be cut into)",
     )
     parser.add_argument("--orders", default=",".join(ORDERS), metavar="A,B", help="peer orders (all)")
     parser.set_defaults(call=call)
@@ -52,7 +52,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def call(options: argparse.Namespace) -> int:
     """Measure what the options ask for. Returns the exit status."""
     share = size_option("--share", options.share, 6 << 10, 64 << 30)
-    slices = tuple(dict.fromkeys(_slice(text, share) for text in options.slices.split(",")))
+    slices = _slices(options.slices, share)
     orders = tuple(dict.fromkeys(_order(text) for text in options.orders.split(",")))
     evict = None if options.evict is None else size_option("--evict", options.evict, 0, 1 << 32)
     check_transfer_options(options)
@@ -73,10 +73,16 @@ def call(options: argparse.Namespace) -> int:
     )
 
 
-def _slice(text: str, share: int) -> int | None:
-    if text.strip().lower() == "none":
-        return None
-    return size_option("--slices", text, max(1024, share // SLICES_AT_MOST), share)
+def _slices(text: str | None, share: int) -> tuple[int | None, ...]:
+    """What is asked for; None: of the usual slices those that the share can be cut into."""
+    least = max(1024, share // SLICES_AT_MOST)
+    if text is None:
+        from dwdp_lab.measure.contention_cases import SLICES
+
+        return tuple(step for step in SLICES if step is None or least <= step <= share)
+    words = (word.strip() for word in text.split(","))
+    found = (None if word.lower() == "none" else size_option("--slices", word, least, share) for word in words)
+    return tuple(dict.fromkeys(found))
 
 
 def _order(text: str) -> PeerOrder:
@@ -108,22 +114,21 @@ def draw(record: dict[str, Any]) -> Mapping[str, Drawn]:
 def show(console: Console, record: dict[str, Any]) -> None:
     """The record as tables."""
     show_head(console, record)
-    readers = _table("readers of one source", "slice", "readers", "GB/s together", "GB/s each", "fairness")
+    readers = table_of("readers of one source", "slice", "readers", "GB/s together", "GB/s each", "fairness")
     for row in record["readers"]:
         each = ", ".join(f"{rate:.2f}" for rate in row["gbps_each"])
         cells = _cut(row), str(row["readers"]), f"{row['gbps']:.2f}", each, f"{row['fairness']:.3f}"
         readers.add_row(*cells)
     console.print(readers)
     title = "all ranks pulling at once, GB/s per rank"
-    pulls = _table(title, "peer order", "slice", "phases", "measured", "sim., 1 in flight", "sim., many", "fairness")
+    pulls = table_of(title, "peer order", "slice", "phases", "measured", "sim., 1 in flight", "sim., many", "fairness")
     for row in record["pulls"]:
         simulated = [row["simulated_gbps"].get(name) for name in ("slices", "stages")]
         rates = ["" if rate is None else f"{rate:.2f}" for rate in (row["gbps"], *simulated)]
         pulls.add_row(row["order"], _cut(row), row["phases"], *rates, f"{row['fairness']:.3f}")
     console.print(pulls)
-    levels = _table("share of reading time with 1, 2, ... readers on the source, %", "peer order", "slice", "phases")
-    for column in ("measured", "simulated"):
-        levels.add_column(column, justify="right")
+    title = "share of reading time with 1, 2, ... readers on the source, %"
+    levels = table_of(title, "peer order", "slice", "phases", "measured", "simulated")
     for row in record["levels"]:
         levels.add_row(row["order"], _cut(row), row["phases"], _percent(row["measured"]), _percent(row["simulated"]))
     for name, shares in record["closed_forms"].items():
@@ -137,10 +142,3 @@ def _cut(row: dict[str, Any]) -> str:
 
 def _percent(shares: list[float] | None) -> str:
     return "-" if shares is None else " ".join(f"{100 * share:.1f}" for share in shares)
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if not number else "right", no_wrap=not number)
-    return table

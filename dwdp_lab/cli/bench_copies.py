@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 
 from dwdp_lab.cli.transfer_options import (
     Drawn,
@@ -16,6 +15,7 @@ from dwdp_lab.cli.transfer_options import (
     run_bench,
     show_head,
     size_option,
+    table_of,
 )
 from dwdp_lab.timeline.words import size
 
@@ -29,7 +29,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "copies",
         help="copies between ranks: by size, in slices, both ways, many readers, peer orders",
         description="Measure copies between ranks: random data, medians of repeats in random order, every byte that "
-        "arrived checked. On GPUs copies go by copy engine and start at a gate on the device.",
+        "arrived checked. Between GPUs copies go by copy engine; they start at a gate on the device.",
     )
     add_transfer_options(parser, ranks=2, repeats=7)
     parser.add_argument("--largest", default="1GiB", metavar="SIZE", help="largest single copy (1GiB)")
@@ -73,7 +73,7 @@ def show(console: Console, record: dict[str, Any]) -> None:
     """The record as tables."""
     show_head(console, record)
     local = record["within_a_rank"]
-    one = _table(
+    one = table_of(
         "one copy, GB/s", "size", "from a peer", "spread (tenths)", *(f"within a rank, {way}" for way in local)
     )
     for row, nbytes in enumerate(record["one_copy"]["bytes"]):
@@ -86,29 +86,21 @@ def show(console: Console, record: dict[str, Any]) -> None:
     # on CPU ranks the host is what copies, so it cannot issue ahead
     when = {"cpu": ("", ""), "cuda": (", issued meanwhile", ", issued ahead")}[record["machine"]]
     names = [way["way"] + when[way["ahead"]] for way in ways]
-    sliced = _table(f"{size(ways[0]['total_bytes'])} in slices, GB/s", "slice", *names)
+    sliced = table_of(f"{size(ways[0]['total_bytes'])} in slices, GB/s", "slice", *names)
     for step in ways[0]["slice_bytes"]:
         rates = [dict(zip(way["slice_bytes"], way["gbps"], strict=True)).get(step) for way in ways]
         sliced.add_row(size(step), *("" if rate is None else f"{rate:.2f}" for rate in rates))
     console.print(sliced)
     both = record["both_directions"]
     console.print(f"both directions at once: {both['gbps']:.2f} GB/s, {both['over_one_way']:.2f} x one way")
-    readers = _table("readers of one source", "readers", "GB/s together", "GB/s each", "fairness")
+    readers = table_of("readers of one source", "readers", "GB/s together", "GB/s each", "fairness")
     for row_of in record["readers"]:
         each = ", ".join(f"{rate:.2f}" for rate in row_of["gbps_each"])
         readers.add_row(str(row_of["readers"]), f"{row_of['gbps']:.2f}", each, f"{row_of['fairness']:.3f}")
     console.print(readers)
     if record["orders"]:
-        orders = _table("all ranks pulling at once, GB/s per rank", "peer order", "slice", "GB/s")
+        orders = table_of("all ranks pulling at once, GB/s per rank", "peer order", "slice", "GB/s")
         for order in record["orders"]:
             step = "whole" if order["slice_bytes"] is None else size(order["slice_bytes"])
             orders.add_row(order["order"], step, f"{order['gbps_per_rank']:.2f}")
         console.print(orders)
-
-
-def _table(title: str, first: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column(first, no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table

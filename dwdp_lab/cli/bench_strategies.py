@@ -49,6 +49,9 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--repeats", type=int, default=5, help="runs of each (5; virtual time needs one)")
     parser.add_argument("--seed", type=int, default=0, help="of the order of runs (0)")
+    parser.add_argument(
+        "--calibrate", action="store_true", help="calibrate the ranks first, and keep the profile with the runs"
+    )
     parser.add_argument("--title", default="Strategies side by side", help="what the record is called")
     add_scenario_options(parser)
     add_json_option(parser)
@@ -89,6 +92,13 @@ def sitting_from(options: argparse.Namespace) -> Sitting:
 
     if not 1 <= options.repeats <= 1000:
         raise ScenarioError("--repeats", options.repeats, "1 to 1000")
+    if options.calibrate and (options.machine == "sim" or options.hardware is not None):
+        why = (
+            "virtual time has nothing to calibrate"
+            if options.machine == "sim"
+            else "--hardware gives a profile already"
+        )
+        raise ScenarioError("--calibrate", True, why, "leave it out")
     tokens = [int(value) for value in _numbers("--tokens", options.tokens)]
     cvs = _numbers("--cv", options.cv)
     # the profile is kept with the runs, whole: its path would mean nothing elsewhere
@@ -101,7 +111,7 @@ def sitting_from(options: argparse.Namespace) -> Sitting:
 
 
 def _run(sitting: Sitting, options: argparse.Namespace, keep: Any) -> None:
-    from dwdp_lab.measure.strategies_run import run_on_ranks, run_simulated
+    from dwdp_lab.measure.strategies_run import measure_grid, simulate_grid
 
     count = sitting.scenarios[0].ranks
     if options.machine == "sim":
@@ -110,7 +120,7 @@ def _run(sitting: Sitting, options: argparse.Namespace, keep: Any) -> None:
 
         profile = sitting.hardware or load_hardware(sitting.scenarios[0].hardware)
         with working("simulating") as say:
-            run_simulated(
+            simulate_grid(
                 sitting, profile, physics_for(profile), keep, lambda done, doing: say(f"{doing} ({100 * done:.0f} %)")
             )
         return
@@ -123,7 +133,16 @@ def _run(sitting: Sitting, options: argparse.Namespace, keep: Any) -> None:
         working(f"starting {count} rank processes") as say,
         Ranks(count, machine=options.machine) as ranks,
     ):
-        run_on_ranks(sitting, ranks, keep, lambda done, doing: say(f"{doing} ({100 * done:.0f} %)"))
+
+        def progress(done: float, doing: str) -> None:
+            say(f"{doing} ({100 * done:.0f} %)")
+
+        if options.calibrate:
+            from dwdp_lab.measure.calibrate import calibrate
+
+            found = calibrate(ranks, sitting.command, progress)
+            sitting = sitting._replace(hardware=found.profile)
+        measure_grid(sitting, ranks, keep, progress)
 
 
 def _profile(options: argparse.Namespace) -> Hardware | None:
@@ -150,7 +169,8 @@ def _command(options: argparse.Namespace) -> str:
         value = getattr(options, name)
         if value is not None:
             parts.append(f"--{name} {Path(value).name if name in PATHS else value}")
-    return " ".join([*parts, *(f"--set '{one}'" for one in options.set)])
+    parts += [f"--set '{one}'" for one in options.set]
+    return " ".join([*parts, *(["--calibrate"] if options.calibrate else [])])
 
 
 def show(console: Console, file: RunsFile) -> None:
@@ -163,14 +183,14 @@ def show(console: Console, file: RunsFile) -> None:
         soft_wrap=True,
     )
     table = Table()
-    table.add_column("strategy", no_wrap=True)
+    table.add_column("strategy")
     for column in ("tokens", "CV", "link", "step ms", "spread", "tokens/s per rank", "/ best DEP", "repeats"):
         table.add_column(column, justify="right")
     for ratio in over_best_dep(file.runs):
         run, figures, workload = ratio.run, ratio.run.figures, ratio.run.scenario["workload"]
         steps = [one.step_ms for one in run.repeats]
         table.add_row(
-            ratio.label,
+            ratio.label.replace(":", " "),
             f"{workload['tokens_per_rank']:,}",
             f"{workload['cv']:g}",
             str(run.scenario["link_gbps"] or ""),

@@ -94,7 +94,11 @@ def show(console: Console, found: Calibrated, out: Path) -> None:
             table.add_row(f"{unit} beside a pull", f"{ratio.value:.3f} times as long")
     console.print(table)
     errors = ", ".join(f"{name} {100 * error:.1f} %" for name, error in found.errors().items())
-    console.print(f"median error of the fit to its own samples: {errors}; {found.seconds:.0f} s", soft_wrap=True)
+    console.print(
+        f"median error of the fit to its own samples: {errors}; passes differ by {100 * found.spread:.0f} %; "
+        f"{found.seconds:.0f} s",
+        soft_wrap=True,
+    )
     for note in profile.calibration.notes if profile.calibration is not None else ():
         console.print(f"- {note}", markup=False, soft_wrap=True)
     console.print(f"written to {out}; use it with --hardware {out}", markup=False, soft_wrap=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
+from rich.table import Table
 
 from dwdp_lab.cli.output import add_json_option, check_json, console_for, emit, working, write_text
 from dwdp_lab.scenario.allowed import SizeWord
@@ -118,3 +119,12 @@ def show_head(console: Console, record: dict[str, Any]) -> None:
     )
     for note in record["notes"]:
         console.print(f"- {note}", markup=False, soft_wrap=True)
+
+
+def table_of(title: str, first: str, *columns: str) -> Table:
+    """An empty table: the first column says what a row is, the others hold figures."""
+    table = Table(title=title, title_justify="left")
+    table.add_column(first, no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table

@@ -41,7 +41,10 @@ def messages(programs: Sequence[Program], reports: Sequence[Sequence[Span]]) -> 
     """The two ends of every message. `reports[r][i]` is the span of the i-th operation of the r-th program.
 
     The n-th that a rank sends to another is the n-th that this one receives from it: the checker has seen to that.
+    A run that was not recorded has no spans, and so no messages.
     """
+    if not any(reports):
+        return []
     sent: dict[tuple[int, int], list[Span]] = defaultdict(list)
     received: dict[tuple[int, int], list[Span]] = defaultdict(list)
     for program, spans in zip(programs, reports, strict=True):

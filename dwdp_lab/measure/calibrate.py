@@ -10,21 +10,25 @@ from typing import Any
 from dwdp_lab.execute.ranks import OnProgress, Ranks
 from dwdp_lab.measure.calibrated_profile import calibrated_profile
 from dwdp_lab.measure.calibration_plan import calibration_plan
-from dwdp_lab.measure.calibration_runs import run_plan, samples_of
+from dwdp_lab.measure.calibration_runs import run_plan, samples_of, spread_of
 from dwdp_lab.measure.findings import Found, Samples, fit_samples
 from dwdp_lab.measure.fit_moves import Line
 from dwdp_lab.measure.kernels_plan import JOB, KernelReport
 from dwdp_lab.measure.where import where_measured
 from dwdp_lab.simulate.hardware import Hardware
 
+DISTURBED = 0.25
+"""If passes differ by more than this share, something else used the machine."""
+
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A calibration: the profile, what it was found from, and how long it took."""
+    """A calibration: the profile, what it was found from, by how much passes differed, and how long it took."""
 
     profile: Hardware
     samples: Samples
     found: Found
+    spread: float
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -33,6 +37,7 @@ class Calibrated:
         return {
             "profile": self.profile.model_dump(mode="json", exclude_none=True),
             "seconds": self.seconds,
+            "spread": self.spread,
             "launch_us": self.samples.launch_us,
             "compute": [
                 {
@@ -91,9 +96,15 @@ def calibrate(ranks: Ranks, command: str, progress: OnProgress | None = None, qu
     found = fit_samples(samples)
     environment = runs[-1][-1].timeline.environment
     memory = min(report.memory_bytes for report in kernels)
+    spread = spread_of(runs)
     where = where_measured(environment, ranks.machine, ranks.size, command)
+    if spread > DISTURBED:
+        note = (
+            f"disturbed: passes of the same scenario differ by {100 * spread:.0f} %; calibrate again when it is quiet"
+        )
+        where = where._replace(notes=(*where.notes, note))
     profile = calibrated_profile(samples, found, where, memory)
-    return Calibrated(profile, samples, found, time.monotonic() - began)
+    return Calibrated(profile, samples, found, spread, time.monotonic() - began)
 
 
 def _share(progress: OnProgress | None, first: float, last: float) -> OnProgress | None:

@@ -14,6 +14,7 @@ from dwdp_lab.measure.samples import ComputeSample
 from dwdp_lab.measure.turns import turns
 from dwdp_lab.program.build import build
 from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.timeline.metrics import metrics
 from dwdp_lab.timeline.span import Timeline
 
 Runs = list[list[Ran]]
@@ -35,6 +36,12 @@ def run_plan(
             progress(done / len(order), f"{scenario.model.name}, {scenario.strategy.name}")
         runs[number].append(Ran(build(scenario), run(scenario)))
     return runs
+
+
+def spread_of(runs: Runs) -> float:
+    """How much passes of one scenario differ: slowest over fastest step, less 1; median over the scenarios."""
+    steps = [[metrics(one.timeline).step_ms for one in passes] for passes in runs]
+    return median(max(of_scenario) / min(of_scenario) - 1.0 for of_scenario in steps)
 
 
 def samples_of(plan: CalibrationPlan, runs: Runs, kernels: Sequence[KernelReport]) -> Samples:

@@ -17,18 +17,19 @@ from dwdp_lab.measure.contention_cases import (
     scenario_of,
     slices_of,
 )
-from dwdp_lab.measure.contention_levels import Reading, all_reading, fairness, level_shares
+from dwdp_lab.measure.contention_levels import Reading, all_reading, level_shares
 from dwdp_lab.measure.contention_simulated import simulated_readings, simulated_times
 from dwdp_lab.measure.copies_cases import EVICT
 from dwdp_lab.measure.pulled_layer import pulled_layer
+from dwdp_lab.measure.source_readers import rate_fairness, source_readers
 from dwdp_lab.measure.transfers import MachineName, Sample
+from dwdp_lab.measure.transfers_head import head
 from dwdp_lab.measure.transfers_measured import (
     Key,
     Measured,
     ask,
     check_fits,
     gbps,
-    head,
     measure,
     spread,
 )
@@ -68,12 +69,19 @@ def contention_record(measured: Measured, options: ContentionOptions, command: s
         "sharing": _column(sharing_probabilities(count), count),
     }
     record["readers"] = [
-        _readers(measured, readers, step, options.share) for step in options.slices for readers in range(1, count)
+        {"slice_bytes": step, **source_readers(measured, ("readers", readers, step), options.share)}
+        for step in options.slices
+        for readers in range(1, count)
     ]
     record["pulls"] = [_pull(measured, pull, options, alone[pull.step]) for pull in pulls]
     record["levels"] = [
         _levels(measured, pull, options, alone[pull.step]) for pull in pulls if _marked(measured, pull) is not None
     ]
+    if measured.machine.name == "cpu" and options.rank_bytes(count) < EVICT["cpu"]:
+        record["notes"].append(
+            f"at random phases a rank pulls {ROUNDS['random']} times in a row, and so little that caches hold some of "
+            "it: those rates are too high"
+        )
     left_out = sum(_marked(measured, pull) is None for pull in pulls)
     if left_out:
         record["notes"].append(
@@ -84,24 +92,6 @@ def contention_record(measured: Measured, options: ContentionOptions, command: s
 
 def _alone_us(measured: Measured, step: int | None) -> float:
     return spread(measured.together_us(("readers", 1, step))).median_us
-
-
-def _readers(measured: Measured, readers: int, step: int | None, share: int) -> dict[str, Any]:
-    key: Key = ("readers", readers, step)
-    turns, together = measured.turns(key), spread(measured.together_us(key))
-    return {
-        "readers": readers,
-        "slice_bytes": step,
-        **together._asdict(),
-        "gbps": gbps(readers * share, together.median_us),
-        "gbps_each": [gbps(share, median([turn[rank].took_us for turn in turns])) for rank in sorted(turns[0])],
-        "fairness": median([_fairness(turn) for turn in turns]),
-    }
-
-
-def _fairness(turn: dict[int, Sample]) -> float:
-    """Of the rates: all copy the same number of bytes."""
-    return fairness([1 / sample.took_us for sample in turn.values()])
 
 
 def _pull(measured: Measured, pull: PullCase, options: ContentionOptions, alone: float) -> dict[str, Any]:
@@ -116,7 +106,7 @@ def _pull(measured: Measured, pull: PullCase, options: ContentionOptions, alone:
         "bytes": nbytes,
         **times._asdict(),
         "gbps": gbps(nbytes, times.median_us),
-        "fairness": median([_fairness(turn) for turn in turns]),
+        "fairness": median([rate_fairness(turn) for turn in turns]),
         "simulated_gbps": _simulated_gbps(turns, pull, options, alone, nbytes),
     }
 

@@ -6,17 +6,17 @@ from statistics import median
 from typing import Any
 
 from dwdp_lab.execute.ranks import OnProgress, Ranks
-from dwdp_lab.measure.contention_levels import fairness
 from dwdp_lab.measure.copies_cases import EVICT, KIB, CopyOptions, copy_cases, orders, sizes, slice_sizes, slice_ways
 from dwdp_lab.measure.pulled_layer import pulled_layer
+from dwdp_lab.measure.source_readers import source_readers
 from dwdp_lab.measure.transfers import MachineName, Way
+from dwdp_lab.measure.transfers_head import head
 from dwdp_lab.measure.transfers_measured import (
     Key,
     Measured,
     ask,
     check_fits,
     gbps,
-    head,
     measure,
     spread,
 )
@@ -71,7 +71,10 @@ def copies_record(measured: Measured, options: CopyOptions, command: str) -> dic
         "gbps": gbps(2 * share, both.median_us),
         "over_one_way": 2 * one_way / both.median_us,
     }
-    record["readers"] = [_readers(measured, readers, share) for readers in range(1, machine.ranks)]
+    record["readers"] = [
+        {"bytes_each": share, **source_readers(measured, ("readers", readers), share)}
+        for readers in range(1, machine.ranks)
+    ]
     record["orders"] = [_order(measured, order, step) for order, step in orders(machine.ranks)]
     return record
 
@@ -101,21 +104,6 @@ def _sliced(measured: Measured, way: Way, ahead: bool, share: int) -> dict[str, 
         **_columns(measured, keys),
         # on CPU ranks the host's time is the copy's own; ahead of the start a full queue may hold the host up
         "issue_us": None if ahead else issuing,
-    }
-
-
-def _readers(measured: Measured, readers: int, share: int) -> dict[str, Any]:
-    key: Key = ("readers", readers)
-    turns = measured.turns(key)
-    together = spread(measured.together_us(key))
-    ranks = sorted(turns[0])
-    return {
-        "readers": readers,
-        "bytes_each": share,
-        **together._asdict(),
-        "gbps": gbps(readers * share, together.median_us),
-        "gbps_each": [gbps(share, spread([turn[rank].took_us for turn in turns]).median_us) for rank in ranks],
-        "fairness": median([fairness([1 / one.took_us for one in turn.values()]) for turn in turns]),
     }
 
 

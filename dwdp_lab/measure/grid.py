@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -14,6 +14,9 @@ from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.strategy import Strategy
 
 FORM = "a strategy, and its knobs after colons, such as dep or dwdp:weight_view=merged:slice_bytes=1MiB"
+
+
+USUAL: dict[str, object] = Strategy().model_dump(mode="json")
 
 
 class Variant(NamedTuple):
@@ -78,10 +81,14 @@ def _forms(scenario: Scenario, variant: Variant) -> list[Scenario]:
 
 def label_of(scenario: Scenario) -> str:
     """The strategy and the knobs that are other than by default, as `read_variants` reads them."""
-    knobs, usual = scenario.strategy, Strategy()
+    return label_of_knobs(scenario.strategy.model_dump(mode="json"))
+
+
+def label_of_knobs(knobs: Mapping[str, object]) -> str:
+    """The same of a strategy's plain fields."""
     differing = [
-        f"{field}={getattr(knobs, field)}"
-        for field in Strategy.model_fields
-        if field != "name" and getattr(knobs, field) != getattr(usual, field)
+        f"{field}={knobs[field]}"
+        for field, usual in USUAL.items()
+        if field != "name" and knobs.get(field, usual) != usual
     ]
-    return ":".join([knobs.name, *differing])
+    return ":".join([str(knobs["name"]), *differing])

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dwdp_lab.measure.grid import label_of
-from dwdp_lab.measure.recorded_runs import Run
+from dwdp_lab.measure.grid import label_of_knobs
+from dwdp_lab.measure.recorded_runs import Row, Run
 
 
 class Ratio(NamedTuple):
@@ -19,10 +19,27 @@ class Ratio(NamedTuple):
     best_dep: str | None
 
 
+def summary_of(runs: Sequence[Run]) -> list[Row]:
+    """A row for every run."""
+    return [
+        Row(
+            strategy=ratio.label,
+            tokens=ratio.run.scenario["workload"].get("tokens_per_rank"),
+            cv=ratio.run.scenario["workload"].get("cv"),
+            link_gbps=ratio.run.scenario["link_gbps"],
+            step_ms=ratio.run.figures.step_ms,
+            tokens_per_s=ratio.run.figures.tokens_per_s,
+            over_best_dep=ratio.over_dep,
+            best_dep=ratio.best_dep,
+        )
+        for ratio in over_best_dep(runs)
+    ]
+
+
 def over_best_dep(runs: Sequence[Run]) -> tuple[Ratio, ...]:
     """Every run with its ratio, in the given order."""
     deps: dict[str, list[tuple[float, str]]] = defaultdict(list)
-    labels = [label_of(run.read_scenario) for run in runs]
+    labels = [label_of_knobs(run.scenario["strategy"]) for run in runs]
     for run, label in zip(runs, labels, strict=True):
         if run.scenario["strategy"]["name"] == "dep":
             deps[run.cell].append((run.figures.tokens_per_s, label))

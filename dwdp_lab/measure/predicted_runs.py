@@ -38,6 +38,12 @@ class PredictedRun:
         return self.predicted.step_ms / self.run.figures.step_ms - 1.0
 
     @property
+    def spread(self) -> float:
+        """Slowest repeat over the fastest, less 1."""
+        steps = [one.step_ms for one in self.run.repeats]
+        return max(steps) / min(steps) - 1.0
+
+    @property
     def tells(self) -> bool:
         """The measured ratio to DEP is one that tells who is faster; never for DEP itself."""
         measured = self.measured_over_dep
@@ -53,7 +59,11 @@ class PredictedRun:
 
 @dataclass(frozen=True)
 class Errors:
-    """Errors of step times, as shares; and how often "faster than DEP" is predicted right where measured tells."""
+    """Errors of step times, as shares; and how often "faster than DEP" is predicted right where measured tells.
+
+    `spread` is how much repeats of one run differ, slowest over fastest less 1, median over the runs: no prediction can
+    be closer than that.
+    """
 
     runs: int
     median: float
@@ -61,6 +71,7 @@ class Errors:
     worst_at: str
     signs: int
     signs_right: int
+    spread: float
 
 
 def predict_runs(file: RunsFile, hardware: Hardware | None = None) -> tuple[PredictedRun, ...]:
@@ -119,4 +130,5 @@ def errors_of(rows: Sequence[PredictedRun]) -> Errors:
         worst.label,
         len(telling),
         sum(row.right for row in telling),
+        median(row.spread for row in rows),
     )

@@ -74,8 +74,26 @@ class Run(BaseModel):
         return json.dumps(fields, sort_keys=True)
 
 
+class Row(BaseModel):
+    """One run's medians for who only wants these: its tokens per second over those of the best DEP of its cell."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    strategy: str
+    tokens: int | None = None
+    cv: float | None = None
+    link_gbps: float | str | None = None
+    step_ms: float
+    tokens_per_s: float
+    over_best_dep: float | None = None
+    best_dep: str | None = None
+
+
 class RunsFile(BaseModel):
-    """Runs of one sitting. `hardware` is the profile that was calibrated on the machine, to predict the runs with."""
+    """Runs of one sitting. `hardware` is the profile that was calibrated on the machine, to predict the runs with.
+
+    `summary` follows from the runs, a row each.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -92,6 +110,7 @@ class RunsFile(BaseModel):
     notes: list[str] = []
     hardware: Hardware | None = None
     runs: list[Run] = []
+    summary: list[Row] = []
 
     @property
     def shown_provenance(self) -> str:

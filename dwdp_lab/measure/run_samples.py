@@ -1,7 +1,8 @@
 """From runs on ranks to samples: each operation with what it had to do and how long it took. No torch.
 
 Everything is measured by the machine that will run programs, on all ranks at once, so what it spends between kernels,
-and what ranks take from each other, is in the samples.
+and what ranks take from each other, is in the samples. A sample is the median over runs of the mean within a run: a
+step is a sum of operations, so it is their means that add up to it, and a disturbed run is left out.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Ran(NamedTuple):
 
 
 def compute_samples(runs: Sequence[Ran]) -> list[ComputeSample]:
-    """One per kind of operation and amount of work: the median over everywhere it occurs, of a median over passes."""
+    """One per kind of operation and amount of work."""
     times: dict[tuple[Kind, tuple[Work, ...]], list[float]] = defaultdict(list)
     for run in runs:
         of_run: dict[tuple[Kind, tuple[Work, ...]], list[float]] = defaultdict(list)
@@ -49,7 +50,7 @@ def compute_samples(runs: Sequence[Ran]) -> list[ComputeSample]:
             if op.lane == "compute" and op.work:
                 of_run[op.kind, op.work].append(span.duration_us)
         for key, found in of_run.items():
-            times[key].append(median(found))
+            times[key].append(fmean(found))
     return [ComputeSample(kind, kind, work, median(found)) for (kind, work), found in times.items()]
 
 
@@ -62,12 +63,16 @@ def pull_samples(runs: Sequence[Ran]) -> list[PullSample]:
             if op.pull is not None and op.pull.nbytes:
                 of_run[op.pull.nbytes, op.pull.copies].append(span.duration_us)
         for key, found in of_run.items():
-            times[key].append(median(found))
+            times[key].append(fmean(found))
     return [PullSample(nbytes, copies, median(found)) for (nbytes, copies), found in times.items()]
 
 
 def exchange_samples(runs: Sequence[Ran]) -> list[ExchangeSample]:
-    """One per kind and size of a collective: from when the last rank could start it to when ranks went on after it."""
+    """One per kind and size of a collective: from when a rank could start it to when it went on after it.
+
+    Batches are balanced, so what a rank waits for others in it is chance: no kernel takes the same time everywhere.
+    That is why within a run the median counts here: one late rank would pass for the collective's own time.
+    """
     times: dict[tuple[Kind, float], list[float]] = defaultdict(list)
     for run in runs:
         of_run: dict[tuple[Kind, float], list[float]] = defaultdict(list)
@@ -89,8 +94,7 @@ def _exchanges(run: Ran) -> Iterator[tuple[Kind, float, float]]:
     for (kind, _, _), arrivals in meetings.items():
         sent = [op.collective.sent_bytes for op, _, _ in arrivals if op.collective is not None]
         busiest = max(*(sum(one) for one in sent), *(sum(column) for column in zip(*sent, strict=True)))
-        all_ready = max(ready for _, ready, _ in arrivals)
-        yield kind, busiest, fmean(goes_on - all_ready for _, _, goes_on in arrivals)
+        yield kind, busiest, fmean(goes_on - ready for _, ready, goes_on in arrivals)
 
 
 def _moments(program: Program, spans: Sequence[Span]) -> dict[int, tuple[float, float]]:

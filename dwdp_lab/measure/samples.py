@@ -25,7 +25,7 @@ class PullSample(NamedTuple):
 
 
 class ExchangeSample(NamedTuple):
-    """One collective: what the busiest rank sends or receives; from when all ranks were there to when they went on."""
+    """One collective: what the busiest rank sends or receives; from when ranks were there to when they went on."""
 
     kind: Kind
     nbytes: float

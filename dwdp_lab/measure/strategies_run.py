@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from dwdp_lab.execute.ranks import OnProgress, Ranks
 from dwdp_lab.measure.grid import label_of
+from dwdp_lab.measure.over_dep import summary_of
 from dwdp_lab.measure.recorded_runs import Figures, MachineRun, Run, RunsFile, new_file
 from dwdp_lab.measure.turns import turns
 from dwdp_lab.measure.where import where_measured
@@ -43,12 +44,12 @@ class _Progress:
     notes: list[list[str]]
 
 
-def run_on_ranks(sitting: Sitting, ranks: Ranks, keep: Keep, progress: OnProgress | None = None) -> RunsFile:
+def measure_grid(sitting: Sitting, ranks: Ranks, keep: Keep, progress: OnProgress | None = None) -> RunsFile:
     """Run all scenarios on ranks of the group's size. Raises what `Ranks.run` raises; what ran until then is kept."""
     return _run(sitting, lambda scenario: ranks.run(scenario).timeline, keep, progress)
 
 
-def run_simulated(
+def simulate_grid(
     sitting: Sitting, hardware: Hardware, physics: Physics, keep: Keep, progress: OnProgress | None = None
 ) -> RunsFile:
     """The same in virtual time, once each: the simulator has no noise."""
@@ -71,7 +72,8 @@ def _run(sitting: Sitting, run: Callable[[Scenario], Timeline], keep: Keep, prog
         so_far.notes[number] += [note for note in timeline.notes if note not in so_far.notes[number]]
         if file is None:
             file = _begin(sitting, timeline)
-        file = file.model_copy(update={"runs": list(_runs(scenarios, so_far))})
+        runs = list(_runs(scenarios, so_far))
+        file = file.model_copy(update={"runs": runs, "summary": summary_of(runs)})
         keep(file)
     if file is None:
         raise ValueError("there is nothing to run")

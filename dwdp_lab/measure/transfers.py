@@ -15,7 +15,11 @@ from dwdp_lab.program.pull_plan import Slice
 
 MachineName = Literal["cpu", "cuda"]
 Way = Literal["plain", "batched", "kernel"]
-"""One call per copy, one call for all, or (within one GPU) a kernel instead of the copy engines."""
+"""One call per copy, one call for all, or (within one GPU) a kernel of torch's.
+
+Between GPUs the first two are work for copy engines. Within one GPU the driver chooses, and takes its processors: on an
+H200 (driver 580) such copies waited for a kernel that filled them all, those asked to overlap with compute too.
+"""
 
 JOB = "dwdp_lab.measure.transfers_rank:measure_transfers"
 """The job that measures a `Plan` and returns a `Report`."""

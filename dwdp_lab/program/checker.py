@@ -66,7 +66,7 @@ def check_program(program: Program, view_is_merged: bool = False) -> list[Hazard
 
         if op.lane != lane_of(op.kind):
             report("wrong lane", f"{op} is on lane {op.lane!r}; machines run it on {lane_of(op.kind)!r}")
-        lane = LANES.index(op.lane)
+        lane = LANES.index(op.lane if op.lane in LANES else lane_of(op.kind))
         clock = list(clocks[lane])
         for name in op.waits:
             if name in signalled:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dwdp_lab.program.accesses import accesses, shared, state
 from dwdp_lab.program.hazard import Fault, Hazard
 from dwdp_lab.program.micro_batches import micro_batches
-from dwdp_lab.program.operation import ALL_REDUCES, MESSAGES, Kind, Op, Program
+from dwdp_lab.program.operation import ALL_REDUCES, COLLECTIVES, MESSAGES, Kind, Op, Program
 from dwdp_lab.scenario.scenario import Scenario
 
 Counted = dict[tuple[str, int, int, int | None], list[int]]
@@ -30,13 +30,14 @@ def impossible(program: Program, across: bool, micro: bool, scenario: Scenario) 
     and what does not go together. `across`, `micro`: what the group is (`cut_across`, `in_micro_batches`)."""
     found = []
     exchanged = shared(program.ops).exchanged
+    gathered = any(op.kind == "gather_weights" for op in program.ops)
     all_resident = scenario.strategy.name == "replicated" or scenario.local_experts == scenario.model.experts
     all_resident = all_resident or across or micro
     for index, op in enumerate(program.ops):
         for fault, message in (
             *_not_there(op, scenario),
-            *_wrong_slot(op, scenario, all_resident or (op.step, op.layer) in exchanged),
-            *_mixed(op, across, micro),
+            *_wrong_slot(op, scenario, all_resident, (op.step, op.layer) in exchanged),
+            *_mixed(op, across, micro, gathered),
         ):
             found.append(Hazard(program.rank, index, fault, message))
     return found
@@ -56,13 +57,17 @@ def _not_there(op: Op, scenario: Scenario) -> Found:
         yield "not there", f"{op}: the step has {count} micro-batches, counted from 0"
 
 
-def _wrong_slot(op: Op, scenario: Scenario, has_weights: bool) -> Found:
-    slot, slots = op.slot, scenario.strategy.slots
+def _wrong_slot(op: Op, scenario: Scenario, all_resident: bool, exchanged: bool) -> Found:
+    slot, slots, view = op.slot, scenario.strategy.slots, scenario.strategy.weight_view
     if slot is None and op.kind in ("pull", "merge", "gather_weights"):
         yield "wrong slot", f"{op} names no slot to write"
     elif slot is not None and not 0 <= slot < slots:
         yield "wrong slot", f"{op} uses slot {slot}; strategy.slots = {slots}, counted from 0"
-    elif slot is None and op.kind == "experts" and not has_weights:
+    elif slot is not None and op.kind == "experts" and exchanged:
+        yield "wrong slot", f"{op} reads slot {slot}, but tokens came to the experts that the rank keeps"
+    elif slot is not None and op.kind == "merge" and view != "merged":
+        yield "wrong slot", f"{op} fills slot {slot}, which has no room for it: strategy.weight_view = {view!r}"
+    elif slot is None and op.kind == "experts" and not (all_resident or exchanged):
         kept = f"the rank keeps {scenario.local_experts} of {scenario.model.experts} experts"
         yield "wrong slot", f"{op} reads no slot, but {kept}"
 
@@ -70,13 +75,17 @@ def _wrong_slot(op: Op, scenario: Scenario, has_weights: bool) -> Found:
 WITH_ALL_REDUCES: frozenset[Kind] = ALL_REDUCES | {"attention", "dense", "route", "experts"}
 
 
-def _mixed(op: Op, across: bool, micro: bool) -> Found:
+def _mixed(op: Op, across: bool, micro: bool, gathered: bool) -> Found:
     if across and (op.kind not in WITH_ALL_REDUCES or op.micro is not None or op.slot is not None):
         yield "mixed", f"{op}: ranks that add up parts have all tokens and a share of all weights, and move no others"
     elif micro and not across and op.micro is None:
         yield "mixed", f"{op} names no micro-batch, as others do: stages keep their weights and move micro-batches only"
     elif micro and not across and op.slot is not None:
         yield "mixed", f"{op} uses slot {op.slot}, but a stage keeps all experts of its layers"
+    elif micro and not across and op.kind in COLLECTIVES:
+        yield "mixed", f"{op} is for all ranks, but micro-batches are at one stage at a time"
+    elif gathered and op.kind == "pull":
+        yield "mixed", f"{op}: the rank gathers weights too, and then has no plan of what to pull"
 
 
 def incomplete(program: Program, across: bool, scenario: Scenario) -> list[Hazard]:

@@ -121,10 +121,11 @@ E[max] / mean. Derive it or measure it: an error of 1 % passes. The target is 0.
 def slowest_over_mean(cv: float, ranks: int) -> float:
     """E[max] / mean of so many ranks' times."""''',
     hints=(
-        "Every normal variable is mean + deviation * z, with z standard normal. So E[max] / mean = 1 + cv * e, and e "
-        "depends on N alone.",
-        "To measure e: draw N standard normal numbers many times and take the mean of their maximum. To derive it: "
-        "the largest is at most x when all N are, so its distribution function is Phi(x)^N.",
+        "E[max] / mean = 1 + cv * e, and e is what the largest of N standard normal numbers (mean 0, deviation 1) is "
+        "on average. It depends on N alone, and is 0 for N = 1.",
+        "To measure e: draw N numbers with random.gauss(0, 1), 20,000 times, and take the mean of their maximum. That "
+        "is enough for 1 %. To derive it: the largest is at most x when all N are, so its distribution function is "
+        "Phi(x)^N.",
         "e is the integral of x N phi(x) Phi(x)^(N-1) dx. statistics.NormalDist has pdf and cdf; a sum over x from -8 "
         "to 8 in steps of 0.01 is accurate enough.",
     ),
@@ -148,6 +149,7 @@ def slowest_over_mean(cv: float, ranks: int) -> float:
             answers.slowest_over_mean,
             product(CVS, RANKS),
             within=0.01,
+            why="If you draw random numbers: 20,000 times for each pair are enough.",
         ),
     ),
     targets=(Target("largest error", _worst_error_pct, lambda: 0.1, "%"),),
@@ -173,9 +175,9 @@ TOKENS_CV = Exercise(
     minutes=10,
     name="tokens_cv",
     spec="""\
-The paper says how unequal lengths are by an *ISL ratio* r: they lie between r × ISL and ISL (section 5.1). Take them as
-uniform there and independent. A rank has `requests` of them. Write `tokens_cv(ratio, requests)`: the CV of its tokens,
-standard deviation over mean, as a fraction (0.2 for 20 %).""",
+The paper says how unequal lengths are by an *ISL ratio* r: they lie between r × ISL and ISL, the *input sequence
+length* (section 5.1). Take them as uniform there and independent. A rank has `requests` of them. Write
+`tokens_cv(ratio, requests)`: the CV of its tokens, standard deviation over mean, as a fraction (0.2 for 20 %).""",
     stub='''\
 def tokens_cv(ratio: float, requests: int) -> float:
     """Standard deviation over mean of a rank's tokens."""''',

@@ -61,8 +61,10 @@ def _on_each(test: Callable[[list[Piece], Case], str | None]) -> Callable[[Any],
 def _covers(found: list[Piece], case: Case) -> str | None:
     at = 0
     for first, end, _ in found:
-        if first != at or end <= first:
-            return f"after byte {at} comes a piece from {first} to {end}; pieces follow one another without a gap."
+        if end <= first:
+            return f"the piece from {first} to {end} shows nothing; leave it out."
+        if first != at:
+            return f"a piece from {first} to {end} where one from {at} on is due; each begins where the last one ends."
         at = end
     return None if at == case[2] else f"the pieces end at {at}, the range at {case[2]}."
 
@@ -110,9 +112,11 @@ def _show(answer: Any) -> Shown:
             return Shown(f"{call_text('pieces', case)}: {called}")
         owned = "".join("#" if case[0] <= byte < case[1] else "." for byte in range(case[2]))
         line = "".join(marks[kind] * (end - first) for first, end, kind in found)
-        rows.append((call_text("pieces", case), _paged(owned, case[3]), _paged(line, case[3])))
+        cuts = ", ".join(str(end) for _, end, _ in found if end % case[3])
+        said = f"cuts a page at byte {cuts}" if cuts else ""
+        rows.append((call_text("pieces", case), _paged(owned, case[3]), _paged(line, case[3]), said))
     key = "wanted: # is a local expert's byte, . a pulled one's; yours: # shows own memory, . the slot, + a copied page"
-    return Shown(key + "\n" + table(("pages of four bytes", "wanted", "yours"), rows))
+    return Shown(key + "\n" + table(("pages of four bytes", "wanted", "yours", ""), rows))
 
 
 def _paged(line: str, page: int) -> str:
@@ -162,6 +166,7 @@ def pieces(start: int, end: int, nbytes: int, page: int) -> list[tuple[int, int,
             lambda answer: copied_bytes(answer, QWEN_W2) / MIB,
             lambda: copied_bytes(answers.pieces, QWEN_W2) / MIB,
             "MiB",
+            digits=0,
         ),
     ),
 )

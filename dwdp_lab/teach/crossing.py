@@ -109,5 +109,5 @@ def fewest_tokens(ratio: Callable[[int], float], most: int) -> int | None:
         _finds("only 1 to most tokens are asked for", [(5, 5), (None, 5), (6, 7), (1000, 1001)]),
         _finds("the first, not the last or the best", [(3, 4096), (100, 4096)]),
     ),
-    targets=(Target(f"calls to find {FAR:,} of {MOST:,}", _calls, lambda: 40, "calls"),),
+    targets=(Target(f"calls to find {FAR:,} of {MOST:,}", _calls, lambda: 40, "calls", digits=0),),
 )

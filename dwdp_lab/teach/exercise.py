@@ -22,12 +22,16 @@ class Property(NamedTuple):
 
 
 class Target(NamedTuple):
-    """A figure by which a good answer differs from a right one: it should be at most `limit()`."""
+    """A figure by which a good answer differs from a right one: it should be at most `limit()`.
+
+    `digits` behind the point are printed; what is counted has none.
+    """
 
     name: str
     figure: Callable[[Any], float]
     limit: Callable[[], float]
     unit: str
+    digits: int = 2
 
 
 class Passed(NamedTuple):
@@ -45,7 +49,8 @@ class Passed(NamedTuple):
         for target, figure, limit in self.targets:
             state = "reached" if figure <= limit else "not reached yet"
             unit = f" {target.unit}" if target.unit else ""
-            lines.append(f"  {target.name}: {figure:.2f}{unit}, the target is at most {limit:.2f}{unit}: {state}")
+            said, most = (f"{number:.{target.digits}f}{unit}" for number in (figure, limit))
+            lines.append(f"  {target.name}: {said}, the target is at most {most}: {state}")
         return "\n".join(lines)
 
 

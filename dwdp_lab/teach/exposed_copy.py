@@ -48,7 +48,7 @@ SHOWN = Case([(0, 30), (42, 70), (78, 100)], [(0, 20), (20, 42), (50, 78), (80, 
 
 def _show(answer: Any) -> Shown:
     rows = []
-    for case in (HIDDEN[1], IN_FRONT[1], PARTLY[1], LATER[0], SHOWN):
+    for case in (HIDDEN[1], IN_FRONT[1], PARTLY[1], LATER[0], AT_ONCE[0], SHOWN):
         called = attempt(answer, case)
         copied = sum(end - start for start, end in case.copies)
         rows.append((shown(case.compute), shown(case.copies), f"{copied:g}", f"{called}"))
@@ -65,8 +65,9 @@ EXPOSED = Exercise(
     name="exposed_us",
     spec="""\
 `compute` and `copies` are lists of `(start, end)` of one rank, in microseconds and in order: when its compute lane
-works and when it copies. Write `exposed_us(compute, copies)`: for how long something is copied while nothing is
-computed. The run ends with the last computation; what is still copied after that belongs to the next.""",
+works and when it copies (several copies may run at once). Write `exposed_us(compute, copies)`: for how long something
+is copied while nothing is computed. The run ends with the last computation; what is still copied after that belongs to
+the next.""",
     stub='''\
 def exposed_us(compute: list[tuple[float, float]], copies: list[tuple[float, float]]) -> float:
     """Microseconds in which the rank copies and does not compute."""''',

@@ -47,9 +47,9 @@ def _not_fooled(name: str, habits: Habits, why: str) -> Property:
         for ratio in RATIOS:
             said, wrong = _said(answer, VirtualGPU(ratio, habits))
             if said is None:
-                return f"On a GPU of which is known: {name}. {wrong}"
+                return wrong
             if not abs(said / ratio - 1) <= WITHIN:
-                return f"On a GPU of which is known: {name}. You say {said:.3f}, but it is {ratio}. {why}"
+                return f"On such a GPU you say {said:.3f}, but it is {ratio}. {why}"
         return None
 
     return Property(f"not fooled: {name}", violation)
@@ -114,5 +114,5 @@ def speed_up(gpu: VirtualGPU) -> float:
         *(_not_fooled(name, habits, why) for name, habits, why in NAMED),
         Property("not fooled by all of it at once", _all_at_once),
     ),
-    targets=(Target("kernels run", _runs, lambda: 60.0, ""),),
+    targets=(Target("kernels run", _runs, lambda: 60.0, "", digits=0),),
 )

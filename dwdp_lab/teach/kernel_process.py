@@ -137,7 +137,7 @@ def _judge(case: GemmCase, x_rows: list[Tensor], weights: list[Tensor], out: Ten
     stray = ""
     if len(strays):
         place = int(strays[0])
-        where = f"{GUARD - place} elements before" if place < GUARD else f"{place - GUARD} elements behind the end of"
+        where = f"{GUARD - place} elements before" if place < GUARD else "behind the end of"
         stray = f"something is written {where} the output of {len(out)} x {case.n}."
     expert_of = [expert for expert, count in enumerate(case.counts) for _ in range(count)]
     cells, words = [], ""

@@ -48,7 +48,18 @@ def _cell(number: int, cell: Cell) -> Cell:
     if cell["cell_type"] == "code":
         kept["execution_count"] = cell.get("execution_count")
         outputs = [_output(output) for output in cell.get("outputs", [])]
-        kept["outputs"] = [output for output in outputs if output is not None]
+        kept["outputs"] = _joined([output for output in outputs if output is not None])
+    return kept
+
+
+def _joined(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Neighbouring pieces of one stream as one: how text was cut on its way here is chance."""
+    kept: list[dict[str, Any]] = []
+    for output in outputs:
+        if kept and output["output_type"] == "stream" == kept[-1]["output_type"] and output["name"] == kept[-1]["name"]:
+            kept[-1]["text"] = lines([*kept[-1]["text"], *output["text"]])
+        else:
+            kept.append(output)
     return kept
 
 

@@ -17,7 +17,8 @@ COLOURS = {RIGHT: GREEN, WRONG: VERMILLION, UNWRITTEN: GRID}
 def output_picture(case: GemmCase, cells: Sequence[str]) -> Picture:
     """Rows from top to bottom, one expert's after another; lines are where tiles and experts end."""
     parts = [text(16, 26, f"out: {case}", 13, weight=600)]
-    parts.append(text(16, 44, "green: right; orange: wrong; grey: never written; thin lines: tiles", 11, MUTED))
+    key = "green: right; orange: wrong; grey: never written; thin dark lines: tiles, thick ones: experts"
+    parts.append(text(16, 44, key, 11, MUTED))
     for number, row in enumerate(cells):
         column = 0
         for mark, run in groupby(row):
@@ -27,14 +28,14 @@ def output_picture(case: GemmCase, cells: Sequence[str]) -> Picture:
             column += length
     right, bottom = LEFT + case.n * CELL, TOP + len(cells) * CELL
     for _, first in case.tiles:
-        parts.append(path([(LEFT, TOP + first * CELL - 0.5), (right, TOP + first * CELL - 0.5)], INK, 0.6))
+        parts.append(path([(LEFT, TOP + first * CELL - 0.5), (right, TOP + first * CELL - 0.5)], INK, 1.0))
     for edge in range(BLOCK, case.n, BLOCK):
-        parts.append(path([(LEFT + edge * CELL, TOP), (LEFT + edge * CELL, bottom)], INK, 0.6))
+        parts.append(path([(LEFT + edge * CELL, TOP), (LEFT + edge * CELL, bottom)], INK, 1.0))
     for expert, (first, end) in enumerate(pairwise(case.offsets)):
         if first < end:
             y = TOP + (first + end) / 2 * CELL + 4
             parts.append(text(LEFT - 8, y, f"expert {expert}", 10, anchor="end"))
-            parts.append(path([(LEFT - 60, TOP + end * CELL - 0.5), (right, TOP + end * CELL - 0.5)], INK, 1.4))
+            parts.append(path([(LEFT - 6, TOP + end * CELL - 0.5), (right, TOP + end * CELL - 0.5)], INK, 2.0))
     empty = [str(expert) for expert, count in enumerate(case.counts) if not count]
     if empty:
         parts.append(text(16, bottom + 20, f"no rows: expert {', '.join(empty)}", 11, MUTED))

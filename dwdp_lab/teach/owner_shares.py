@@ -131,5 +131,5 @@ def shares(windows: list[range], rank: int) -> dict[int, list[int]]:
         Property("nothing that the rank keeps itself", _of_each(_none_of_its_own)),
         Property("every missing expert exactly once", _of_each(_once)),
     ),
-    targets=(Target("experts that the busiest rank gives", _busiest, lambda: _busiest(answers.shares), "experts"),),
+    targets=(Target("experts that the busiest rank gives", _busiest, lambda: _busiest(answers.shares), "experts", 0),),
 )

@@ -171,6 +171,7 @@ def pull_slices(
             _count,
             lambda: float(len(pull_plan(qwen(), 1).slices)),
             "copies",
+            digits=0,
         ),
     ),
 )

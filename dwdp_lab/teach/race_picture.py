@@ -33,7 +33,8 @@ def race_picture(ops: Sequence[Op], first: int, later: int, title: str) -> Pictu
 
     height = TOP + ROW * (2 * len(lanes) - 1) + 34
     parts = [_text(18, 26, title, 14, weight=600)]
-    note = "A timing that the events (arrows) allow: one of the two is slow, and nothing makes the other wait."
+    note = "A timing that the events (arrows) allow: one of the two is slow, and nothing makes the other wait. "
+    note += "L2 S0: layer 2 of step 0."
     parts.append(_text(18, 45, note, 11, "#52606D"))
     low, high = max(times[first][0], times[later][0]), min(times[first][1], times[later][1])
     if high > low:

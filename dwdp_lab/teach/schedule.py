@@ -38,8 +38,8 @@ def one_slot(rank: RankView) -> Iterator[Op]:
         'rank.pull(step, layer, 0, waits=..., signals="pulled") and rank.experts(step, layer, waits=("pulled",), ...).',
         "The experts signal that the slot may be filled again, and the next pull waits for that. The very first pull "
         "waits for nothing: nobody has signalled yet.",
-        "For the target issue the pull before the attention of its layer: lanes run side by side, but operations start "
-        "in issue order on their lane, and the pull needs only the experts of the layer before.",
+        "For the target let the pull wait for the experts of the layer before and for nothing else. Whether it stands "
+        "before or after the attention of its layer in the list is all the same: that is another lane.",
     ),
     reference=answers.one_slot,
     view=show_schedule(2, 1),
@@ -71,9 +71,10 @@ def two_slots(rank: RankView) -> Iterator[Op]:
             yield rank.experts(step, layer, waits=(f"pulled {slot}",), signals=f"consumed {slot}", slot=slot)""",
     hints=(
         'Each slot needs a pair of events of its own: f"pulled {slot}" and f"consumed {slot}".',
-        "Before the first layer pull into every slot; these pulls wait for nothing. Mind models with fewer layers.",
-        "After the experts of a layer its slot becomes free. Pull layer + slots into it, waiting for its `consumed`, "
-        "if there is such a layer.",
+        "The first pull into each slot waits for nothing: nobody has used that slot yet. Every other pull waits for "
+        "the `consumed` of its own slot, and for nothing else.",
+        "One way: before the first layer pull into every slot (mind models with fewer layers than slots). After the "
+        "experts of a layer pull layer + slots into the slot that they have read, if there is such a layer.",
     ),
     reference=answers.two_slots,
     view=show_schedule(1, 2),

@@ -53,6 +53,10 @@ def operations(answer: Any, scenario: Scenario) -> tuple[Op, ...] | str:
     wrong = next((each for each in given if not isinstance(each, Op)), None)
     if wrong is not None:
         return f"it gives {shown(wrong)}, which is not an operation: yield what rank.pull, rank.experts, ... return."
+    text = next((each for each in given if isinstance(each.waits, str)), None)
+    if text is not None:
+        name = text.waits
+        return f"the {text} waits for the text {name!r}; `waits` is a tuple of names, ({name!r},) with its comma."
     return tuple(given) if given else "it gives no operations yet."
 
 
@@ -153,8 +157,10 @@ def show_schedule(steps: int, slots: int) -> Callable[[Any], Shown]:
             return Shown(f"{_case(scenario)}: {ops}")
         hazards = _hazards(ops, scenario)
         if hazards:
-            words = f"{_case(scenario)}: the checker finds {len(hazards)} thing(s) that can go wrong.\n"
+            many = len(hazards)
+            words = f"{_case(scenario)}: the checker finds {many} thing{'s' * (many > 1)} that can go wrong.\n"
             words += "\n".join(f"- {hazard.message}" for hazard in hazards[:5])
+            words += f"\n- and {many - 5} more" if many > 5 else ""
             for hazard in hazards:
                 if pair := conflict(ops, hazard):
                     return Shown(words, race_picture(ops, *pair, title=hazard.message))

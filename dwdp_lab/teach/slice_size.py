@@ -41,7 +41,7 @@ def _power_of_two(answer: Any) -> str | None:
 
 
 def _cheap_enough(answer: Any) -> str | None:
-    for case in (*CASES, *REAL):
+    for case in (*REAL, *CASES):  # first what may happen, then what is just too much
         size = _size(answer, case)
         if isinstance(size, str):
             return size
@@ -51,7 +51,7 @@ def _cheap_enough(answer: Any) -> str | None:
             on_link = size / link_gbps / 1e3
             return (
                 f"{call_text('smallest_slice', case)} gives {size:,} bytes. They take {on_link:.6g} us on the link, "
-                f"and issuing them {copy_us:g} us, which is {share:.4g} of that."
+                f"and issuing them {copy_us:g} us: {100 * share:.6g} % of that, where {100 * most:g} % is allowed."
             )
     return None
 
@@ -64,7 +64,10 @@ def _no_larger(answer: Any) -> str | None:
         link_gbps, copy_us, most = case
         if size > SMALLEST and issue_share(size // 2, link_gbps, copy_us) <= most:
             half = issue_share(size // 2, link_gbps, copy_us)
-            return f"{call_text('smallest_slice', case)} gives {size:,}, but half of it costs only {half:.4g} as well."
+            return (
+                f"{call_text('smallest_slice', case)} gives {size:,} bytes, but half of them would do: issuing is then "
+                f"{100 * half:.6g} % of their time on the link, and {100 * most:g} % is allowed."
+            )
     return None
 
 

@@ -59,7 +59,9 @@ def _on_each(test: Callable[[list[int], list[int], Case], str | None]) -> Callab
             found = _lists(called.value)
             if found is None:
                 return f"{where} gives {shown(called.value)}; a pair (token_of_row, offsets) is wanted."
-            if wrong := test(*found, case):
+            if (wrong := test(*found, case)) and len(case[0]) > len(SHOWN[0]):
+                return f"sort_rows of the visits of {len(case[0])} tokens to {case[1]} experts: {wrong}"
+            if wrong:
                 return f"{where} gives token_of_row {shown(found[0])} and offsets {shown(found[1])}: {wrong}"
         return None
 

@@ -26,8 +26,8 @@ def _merged_slower() -> Revealed:
     return Revealed(
         100 * (steps["merged"] / steps["split"] - 1),
         f"Simulated, a step takes {steps['split']:.1f} ms with split weights and {steps['merged']:.1f} ms merged, of "
-        f"which {merging_ms:.1f} ms are merges. They stand on the compute lane, between the pull and the experts: "
-        "nothing hides them.",
+        f"which {merging_ms:.1f} ms are merges. They stand on the compute lane, just before the experts: nothing "
+        "hides them.",
     )
 
 

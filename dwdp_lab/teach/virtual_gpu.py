@@ -63,6 +63,9 @@ class VirtualGPU:
     _run: dict[str, int] = field(default_factory=dict)
     _chance: Random = field(default_factory=lambda: Random(8))  # the same runs in every try
 
+    def __repr__(self) -> str:
+        return "VirtualGPU()"  # it does not give its ratio and habits away
+
     def random_data(self) -> Data:
         """New inputs of random numbers, as in service."""
         self._made += 1

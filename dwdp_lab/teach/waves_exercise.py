@@ -38,6 +38,14 @@ def _waves(answer: Any, ranks: int, waves: int) -> list[list[int]] | str:
     return found
 
 
+def _names_a_peer(answer: Any) -> str | None:
+    for ranks in (2, 3, 5):
+        waves = _waves(answer, ranks, 4 * ranks)
+        if isinstance(waves, str):
+            return waves
+    return None
+
+
 def _same_again(answer: Any) -> str | None:
     for ranks in (2, 3, 5):
         first, again = _waves(answer, ranks, 4 * ranks), _waves(answer, ranks, 4 * ranks)
@@ -141,6 +149,7 @@ def wave_peer(rank: int, ranks: int, wave: int) -> int:
     view=_show,
     example=lambda: (0, 2, 0),
     properties=(
+        Property("it names a peer, in every wave", _names_a_peer),
         Property("the same question has the same answer", _same_again),
         Property("no two ranks read from one source in a wave", _nobody_meets),
         Property("every peer once in a round", _every_peer_once),

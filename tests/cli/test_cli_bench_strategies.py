@@ -24,6 +24,10 @@ def test_a_grid_in_virtual_time(capsys: pytest.CaptureFixture[str]) -> None:
     answer = json.loads(capsys.readouterr().out)
     assert (answer["format"], answer["provenance"], answer["machine"]) == ("dwdp-lab runs 1", "simulated", "sim")
     assert len(answer["runs"]) == 2 * 2 * 4  # replicated, both forms of DEP, DWDP
+    assert len(answer["summary"]) == 16
+    deps = [row for row in answer["summary"] if row["strategy"].startswith("dep")]
+    assert {row["over_best_dep"] == 1.0 for row in deps} == {True, False}
+    assert answer["summary"][0].keys() >= {"strategy", "tokens", "cv", "step_ms", "over_best_dep", "best_dep"}
     assert answer["command"] == (
         "dwdp-lab bench strategies --machine sim --tokens 16,64 --cv 0,0.3 --strategies replicated,dep,dwdp "
         "--repeats 5 --seed 0"
@@ -76,6 +80,8 @@ def test_an_interrupt_leaves_what_ran(tmp_path: Path, monkeypatch: pytest.Monkey
         (["--links", "fast"], ["--links", "'fast'"]),
         (["--repeats", "0"], ["--repeats", "1 to 1000"]),
         (["--machine", "cuda"], ["machine", "cuda"]),
+        (["--machine", "sim", "--calibrate"], ["--calibrate", "virtual time"]),
+        (["--hardware", "h100", "--calibrate"], ["--calibrate", "--hardware gives"]),
         (["--json", "no/such/folder/x.json"], ["--json", "folder"]),
         (["--set", "workload={kind: isl}"], ["workload.kind", "'isl'"]),
     ],

@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dwdp_lab.execute.collective_waits import messages, split_waits
+from dwdp_lab.program.build import build
 from dwdp_lab.program.operation import Op, Program
+from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.timeline.span import Span
 
 
@@ -68,3 +70,10 @@ def test_a_message_is_a_meeting_of_its_two_ends() -> None:
         Span(1, "comm", "recv", 0, 1, 5, 7),
         Span(1, "comm", "recv", 0, 1, 8, 10),
     )
+
+
+def test_a_run_without_spans_has_no_messages() -> None:
+    work = Scenario.create(group={"ranks": 2}, strategy={"name": "pipeline"})
+    programs = build(work)
+    assert any(op.kind == "send" for program in programs for op in program.ops)
+    assert messages(programs, [(), ()]) == []

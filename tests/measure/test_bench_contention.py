@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dwdp_lab.cli.main import main
+from dwdp_lab.cli.transfer_options import size_option
 from dwdp_lab.measure import contention
 from dwdp_lab.measure.contention import readings_of
 from dwdp_lab.measure.contention_cases import (
@@ -24,6 +25,7 @@ from dwdp_lab.measure.contention_cases import (
 from dwdp_lab.measure.transfers import ON_CPU, About, Case, Plan, Report, Sample
 from dwdp_lab.measure.transfers_measured import Machine, Measured
 from dwdp_lab.program.pull_plan import Slice
+from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.simulate.contention import level_probabilities
 from dwdp_lab.view.charts.measured_contention import level_shares_chart, pull_rates, reader_fairness, reader_rates
 
@@ -164,6 +166,25 @@ def test_what_cannot_be_measured_is_refused_before_anything_starts(
     said = capsys.readouterr().err
     for word in words:
         assert word in said
+
+
+@pytest.mark.parametrize(
+    ("share", "slices"), [("1MiB", "none,262144,1048576"), ("8GiB", "none,1048576,2097152,4194304,16777216")]
+)
+def test_unasked_a_share_is_cut_into_those_slices_that_fit(
+    share: str, slices: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def bench(*arguments: Any) -> dict[str, Any]:
+        _, _, options, command, _ = arguments
+        assert (options.slices[0], options.share) == (None, size_option("--share", share, 1))
+        asked.append(command)
+        raise ScenarioError("--share", share, "is as far as this goes")
+
+    monkeypatch.setattr(contention, "bench_contention", bench)
+    assert main(["bench", "contention", "--share", share]) == 2
+    assert f"--slices {slices} " in asked[0]
 
 
 @pytest.mark.parametrize("step", [None, 100_000, MIB])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from dwdp_lab.measure.calibrated_profile import calibrated_profile
 from dwdp_lab.measure.calibration_plan import CalibrationPlan, calibration_plan
-from dwdp_lab.measure.calibration_runs import run_plan, samples_of
+from dwdp_lab.measure.calibration_runs import run_plan, samples_of, spread_of
 from dwdp_lab.measure.findings import Samples, fit_samples
 from dwdp_lab.measure.kernels_plan import KernelReport
 from dwdp_lab.measure.samples import ComputeSample
@@ -21,6 +23,7 @@ from dwdp_lab.simulate.hardware import Hardware, Number, load_hardware
 from dwdp_lab.simulate.physics import REALISTIC
 from dwdp_lab.simulate.run import run_sim
 from dwdp_lab.timeline.metrics import metrics
+from dwdp_lab.timeline.span import Timeline
 
 WHERE = Where("cpu", 2, "a machine made up", {"python": "3"}, "2026-11-23T00:00:00", "dwdp-lab calibrate", ())
 
@@ -147,6 +150,19 @@ def test_other_scenarios_are_predicted(strategy: str, tokens: int, cv: float, kn
         metrics(run_sim(scenario, hardware=profile, physics=REALISTIC)).step_ms for profile in (MACHINE, _profile())
     )
     assert predicted == pytest.approx(true, rel=0.03)
+
+
+def test_passes_that_differ_tell_of_a_disturbed_machine() -> None:
+    plan = calibration_plan("cpu", 2)._replace(passes=2, compute=(), exchanges=())
+    assert spread_of(run_plan(plan, lambda one: run_sim(one, hardware=MACHINE, physics=REALISTIC))) == 0.0
+    speeds = itertools.cycle((1.0, 2.0))
+
+    def disturbed(scenario: Scenario) -> Timeline:
+        factor, timeline = next(speeds), run_sim(scenario, hardware=MACHINE, physics=REALISTIC)
+        spans = [s._replace(start_us=factor * s.start_us, end_us=factor * s.end_us) for s in timeline.spans]
+        return replace(timeline, spans=tuple(spans))
+
+    assert 0.0 < spread_of(run_plan(plan, disturbed)) <= 1.0 + 1e-9
 
 
 def test_a_profile_says_where_it_comes_from_and_can_be_read_again(tmp_path: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 from dwdp_lab.measure.grid import read_variants, scenarios_of
 from dwdp_lab.measure.predicted_runs import as_on_machine, errors_of, predict_runs
 from dwdp_lab.measure.recorded_runs import Run, RunsFile
-from dwdp_lab.measure.strategies_run import Sitting, run_simulated
+from dwdp_lab.measure.strategies_run import Sitting, simulate_grid
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.hardware import Hardware, load_hardware
@@ -24,7 +24,7 @@ def measured(hardware: Hardware | None = H100) -> RunsFile:
     """Runs of the simulator that pass for a GPU's."""
     grid = scenarios_of(BASE, [256, 8192], [0.0, 0.3], read_variants("replicated,dep,dwdp,dwdp:weight_view=merged"))
     sitting = Sitting("sim", grid, 1, 0, "Simulated", "dwdp-lab bench strategies", hardware)
-    file = run_simulated(sitting, H100, REALISTIC, lambda _: None)
+    file = simulate_grid(sitting, H100, REALISTIC, lambda _: None)
     return file.model_copy(update={"machine": "cuda"})
 
 
@@ -51,6 +51,9 @@ def test_errors_are_relative_to_what_was_measured() -> None:
     assert errors.median == pytest.approx(0.2)
     assert errors.worst == pytest.approx(-0.5)
     assert errors.worst_at == rows[5].label
+    assert errors.spread == 0.0
+    twice = runs[0].model_copy(update={"repeats": [file.runs[0].repeats[0], runs[0].repeats[0]]})
+    assert predict_runs(file.model_copy(update={"runs": [twice]}))[0].spread == pytest.approx(0.25)
 
 
 def test_a_wrong_sign_is_counted_where_the_measured_ratio_tells() -> None:

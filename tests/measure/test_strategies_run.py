@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dwdp_lab.measure.grid import label_of, read_variants, scenarios_of
 from dwdp_lab.measure.over_dep import over_best_dep
 from dwdp_lab.measure.recorded_runs import RunsFile
-from dwdp_lab.measure.strategies_run import Sitting, run_simulated
+from dwdp_lab.measure.strategies_run import Sitting, simulate_grid
 from dwdp_lab.measure.turns import turns
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
@@ -96,7 +96,7 @@ def _sitting(scenarios: list[Scenario]) -> Sitting:
 def test_everything_so_far_is_kept_after_every_run() -> None:
     kept: list[RunsFile] = []
     grid = _grid()
-    last = run_simulated(_sitting(grid), load_hardware("h100"), BOUND, kept.append)
+    last = simulate_grid(_sitting(grid), load_hardware("h100"), BOUND, kept.append)
     assert [len(file.runs) for file in kept] == list(range(1, len(grid) + 1))
     assert kept[-1] == last
     assert [run.read_scenario for run in last.runs] == grid  # in the grid's order, whatever the runs' was
@@ -113,12 +113,12 @@ def test_an_interrupt_loses_only_the_run_it_stopped() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_simulated(_sitting(_grid()), load_hardware("h100"), BOUND, stop_after_three)
+        simulate_grid(_sitting(_grid()), load_hardware("h100"), BOUND, stop_after_three)
     assert len(kept[-1].runs) == 3
 
 
 def test_ratios_are_to_the_faster_form_of_dep_in_the_same_cell() -> None:
-    file = run_simulated(_sitting(_grid()), load_hardware("h100"), BOUND, lambda _: None)
+    file = simulate_grid(_sitting(_grid()), load_hardware("h100"), BOUND, lambda _: None)
     ratios = over_best_dep(file.runs)
     for ratio in ratios:
         deps = [
@@ -134,5 +134,5 @@ def test_ratios_are_to_the_faster_form_of_dep_in_the_same_cell() -> None:
 
 
 def test_without_dep_there_is_no_ratio() -> None:
-    file = run_simulated(_sitting(_grid("dwdp")), load_hardware("h100"), BOUND, lambda _: None)
+    file = simulate_grid(_sitting(_grid("dwdp")), load_hardware("h100"), BOUND, lambda _: None)
     assert {ratio.over_dep for ratio in over_best_dep(file.runs)} == {None}

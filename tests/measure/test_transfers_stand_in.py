@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from adversary import StandInDevice, World, chooser
+from adversary import World, chooser
 from host_memory import HostMemory, no_files_left
+from stand_in_device import StandInDevice
 from stand_in_group import StandInSession, Table
 
 from dwdp_lab.execute.cuda.block_transport import BlockTransport

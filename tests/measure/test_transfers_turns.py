@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dwdp_lab.measure.transfers import About, Case, Plan, Report, Sample, Turn, delay_us, turns
-from dwdp_lab.measure.transfers_measured import Machine, Measured, gbps, head, spread
+from dwdp_lab.measure.transfers_head import head
+from dwdp_lab.measure.transfers_measured import Machine, Measured, gbps, spread
 from dwdp_lab.program.pull_plan import Slice
 
 

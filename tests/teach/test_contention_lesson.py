@@ -127,7 +127,7 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("contention.wave_peer", own_seed, "no two ranks read from one source in a wave", "both read from"),
     ("contention.wave_peer", no_seed, "the same question has the same answer", "asked again"),
     ("contention.wave_peer", one_draw_per_wave, "every peer once in a round", "in waves"),
-    ("contention.wave_peer", visits_itself, "the same question has the same answer", "no peer of rank 0"),
+    ("contention.wave_peer", visits_itself, "it names a peer, in every wave", "no peer of rank 0"),
     ("contention.smallest_slice", decimal, "a power of two, from 64 KiB up", "64,000"),
     ("contention.smallest_slice", always_1_mib, "issuing costs no more than that", "1,048,576 bytes"),
     ("contention.smallest_slice", share_of_all, "issuing costs no more than that", "of that"),
@@ -136,7 +136,7 @@ WRONG: list[tuple[str, Any, str, str]] = [
         "contention.smallest_slice",
         lambda *case: 4 * answers.smallest_slice(*case),
         "no larger than it needs to be",
-        "but half of it",
+        "but half of them",
     ),
     ("contention.smallest_slice", lambda *_: 1e6, "a power of two, from 64 KiB up", "no whole number"),
 ]

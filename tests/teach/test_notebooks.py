@@ -100,6 +100,19 @@ def test_a_solution_keeps_text_and_svg_and_nothing_else() -> None:
     assert as_text(canonical(made)) == as_text(made)
 
 
+def test_a_stream_is_kept_whole_however_it_arrived() -> None:
+    def piece(name: str, text: str) -> dict[str, Any]:
+        return {"output_type": "stream", "name": name, "text": text}
+
+    pieces = [piece("stdout", "one "), piece("stdout", "line\nan"), piece("stdout", "other"), piece("stderr", "!")]
+    cell = {"cell_type": "code", "source": "", "metadata": {}, "execution_count": 1, "outputs": pieces}
+    (kept,) = canonical({"cells": [cell]})["cells"]
+    assert [(output["name"], output["text"]) for output in kept["outputs"]] == [
+        ("stdout", ["one line\n", "another"]),
+        ("stderr", ["!"]),
+    ]
+
+
 def test_a_solution_that_ends_in_an_error_is_refused(tmp_path: Path) -> None:
     failed = {"output_type": "error", "ename": "ValueError", "evalue": "no", "traceback": []}
     write(tmp_path, notebook(code("x", outputs=[failed])))

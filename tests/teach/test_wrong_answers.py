@@ -133,6 +133,11 @@ def sigmoid_mlp(x: Tensor, w13: Tensor, w2: Tensor) -> Tensor:
     return w2 @ (gate.sigmoid() * up)
 
 
+def with_residual(x: Tensor, *others: Any) -> Tensor:
+    y: Tensor = _experts(mlp)(x, *others)
+    return x + y
+
+
 def _work(flops: Callable[[ModelShape, int], float], touched: Callable[[ModelShape, int], float]) -> Callable[..., Any]:
     def expert_work(shape: ModelShape, tokens: int) -> tuple[float, float]:
         return flops(shape, tokens), touched(shape, tokens) * shape.expert_params * 2
@@ -186,6 +191,10 @@ def first_pull_waits_too(op: Op) -> Op:
     return op._replace(waits=("consumed",)) if op.kind == "pull" else op
 
 
+def text_for_a_tuple(op: Op) -> Op:
+    return op._replace(waits="pulled") if op.kind == "experts" else op  # type: ignore[arg-type]
+
+
 def a_third_slot(rank: RankView) -> Iterator[Op]:
     for layer in rank.layers:
         yield rank.pull(0, layer, layer, (), f"pulled {layer}")
@@ -232,6 +241,7 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("moe_layer.route", linear_weights, "the weights are a softmax", "[1.0, 3.0, 2.0]"),
     ("moe_layer.route", lambda _, k: list(range(k)), "the largest logits are chosen, best first", "no list"),
     ("moe_layer.experts", _experts(swapped_mlp), "one expert is a SwiGLU MLP", "Gate is the first half"),
+    ("moe_layer.experts", with_residual, "one expert is a SwiGLU MLP", "x itself is in the output"),
     ("moe_layer.experts", _experts(sigmoid_mlp), "one expert is a SwiGLU MLP", "token 0"),
     ("moe_layer.experts", _experts(mlp, shift=1), "one expert is a SwiGLU MLP", "token 0"),
     ("moe_layer.experts", _experts(mlp, weighted=False), "each expert counts by its weight", "0.5"),
@@ -262,6 +272,12 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ),
     ("moe_layer.share_sent", all_of_them, "a token that needs every expert goes everywhere", "(2, 2, 1)"),
     ("schedule.one_slot", yields_text, "it gives operations", "'pull 0'"),
+    (
+        "schedule.one_slot",
+        _changed(schedule_answers.one_slot, text_for_a_tuple),
+        "it gives operations",
+        "tuple of names, ('pulled',)",
+    ),
     ("schedule.one_slot", _changed(schedule_answers.one_slot, no_route), "every layer is computed once", "route"),
     ("schedule.one_slot", all_gathers, "experts read pulled weights", "meeting"),
     (

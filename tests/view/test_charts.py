@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dwdp_lab.program.memory import ledger
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.run import run_sim
 from dwdp_lab.timeline.metrics import metrics
 from dwdp_lab.view.charts.axis import axis
-from dwdp_lab.view.charts.chart import Chart
+from dwdp_lab.view.charts.chart import Chart, Curve
 from dwdp_lab.view.charts.contention import contention
 from dwdp_lab.view.charts.heat_map import HeatMap, colour
 from dwdp_lab.view.charts.memory import PARTS, memory_bytes, memory_ledger
@@ -106,6 +108,14 @@ def test_operations_lie_under_the_roof() -> None:
     assert "waits for what it moves" in roofline(SCENARIO.with_strategy("dep")).words
 
 
+def test_words_beside_near_points_do_not_lie_on_each_other() -> None:
+    near = tuple(Curve("", (x,), (1.0,), "#000", line=False, labels=("a long label",)) for x in (1.0, 1.01, 1.02, 1.9))
+    svg = Chart(title="", x_title="", y_title="", curves=near).svg()
+    heights = [float(y) for y in re.findall(r'y="([\d.]+)"[^>]*>a long label<', svg)]
+    assert len(heights) == 4
+    assert len(set(heights)) == 3, heights  # three below each other, and the last, far from them, beside the first
+
+
 def test_in_phase_ranks_share_no_source_and_ascending_ones_do() -> None:
     balanced = SCENARIO.replace(**{"workload.cv": 0.0, "group.ranks": 4})
     rotated, ascending = contention(balanced), contention(balanced.replace(**{"strategy.peer_order": "ascending"}))
@@ -127,6 +137,7 @@ def test_the_ledger_adds_up_by_hand() -> None:
     assert held["dwdp"]["embeddings"] == 2 * 256 * 64 * 4
     assert held["dwdp"]["keys and values of one step"] == 100 * 4 * 2 * 2 * 16 * 4
     assert held["dwdp"]["attention, router, dense layers"] == 4 * (64 * 16 * (2 * 4 + 2 * 2) + 64 * 8) * 4
+    assert sum(held["dwdp"].values()) == ledger(scenario, "dwdp").total
     merged = scenario.replace(**{"strategy.weight_view": "merged"})
     assert memory_bytes(merged, "dwdp")["staging slots"] == 16 * expert
     chart = memory_ledger(scenario)

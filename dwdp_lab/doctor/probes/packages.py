@@ -45,7 +45,7 @@ def probe() -> PackageFacts:
 
     wanted: dict[str, list[str]] = {}
     needed: dict[str, list[Requirement]] = {}
-    for text in importlib.metadata.requires("dwdp-lab") or ():
+    for text in _asked_for():
         requirement = Requirement(text)
         name = str(canonicalize_name(requirement.name))
         group = _group(requirement)
@@ -70,6 +70,14 @@ def probe() -> PackageFacts:
         disabled=tuple(_disabled()),
         jupyter_elsewhere=on_path is not None and Path(on_path).parent != Path(sys.executable).parent,
     )
+
+
+def _asked_for() -> list[str]:
+    """What dwdp-lab requires; nothing is known where it runs from its folder without being installed."""
+    try:
+        return importlib.metadata.requires("dwdp-lab") or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
 
 
 def _group(requirement: Requirement) -> str:

@@ -14,7 +14,7 @@ from dwdp_lab.execute.cpu.exchange_per_rank import PerRankExchange
 from dwdp_lab.execute.cpu.exchange_rows import Exchange
 from dwdp_lab.execute.cpu.message import receive, send
 from dwdp_lab.execute.cpu.setup import Setup
-from dwdp_lab.execute.cpu.tokens import Place, Tokens, place_of, tokens_of
+from dwdp_lab.execute.tokens import Place, Tokens, place_of, tokens_of
 from dwdp_lab.model.layers import (
     Routing,
     add_experts,

@@ -7,15 +7,17 @@ from collections.abc import Callable
 
 import torch
 
+from dwdp_lab.execute.cpu.exchange_rows import exchange_objects
 from dwdp_lab.execute.cpu.kept import Kept
 from dwdp_lab.execute.cpu.lanes import LaneRun
 from dwdp_lab.execute.cpu.operations import Computation
-from dwdp_lab.execute.cpu.results import own_rows
+from dwdp_lab.execute.cpu.results import computed_rows
 from dwdp_lab.execute.cpu.setup import Setup, prepare
-from dwdp_lab.execute.cpu.tokens import place_of
 from dwdp_lab.execute.messages import Finished, Order, Progress
 from dwdp_lab.execute.rank_session import RankSession
 from dwdp_lab.execute.report import of_steps, outputs_of, routing_of, sha256_of, span_of
+from dwdp_lab.execute.results import own_rows
+from dwdp_lab.execute.tokens import place_of
 from dwdp_lab.program.operation import Op
 
 HEAD_START_NS = 20_000_000  # between agreeing on the start and starting: more than a message takes
@@ -40,7 +42,8 @@ def _run_prepared(session: RankSession, setup: Setup, order: Order) -> Finished:
     computation = Computation(setup)
     start_ns = _common_start(session)
     times = LaneRun(ops, computation.perform, _progress(session, ops)).run(start_ns)
-    rows = own_rows(setup, computation)
+    deal = exchange_objects if order.in_micro_batches else None
+    rows = own_rows(order, session.rank, computed_rows(setup, computation), deal)
     outputs = outputs_of(setup.scenario, rows)
     return Finished(
         spans=tuple(

@@ -14,10 +14,10 @@ from dwdp_lab.execute.cpu.kept import Kept
 from dwdp_lab.execute.cpu.process_group import join_process_group
 from dwdp_lab.execute.cpu.shared_memory import Mapping
 from dwdp_lab.execute.cpu.staging import ExpertTensors, Staging, resident
-from dwdp_lab.execute.cpu.tokens import Place, Tokens, place_of, token_batches, tokens_of
 from dwdp_lab.execute.cpu.weight_exchange import WeightExchange
 from dwdp_lab.execute.messages import Order
 from dwdp_lab.execute.rank_session import RankSession
+from dwdp_lab.execute.tokens import Place, Tokens, place_of, token_batches, tokens_of
 from dwdp_lab.model.inputs import cached_kv, hidden_inputs
 from dwdp_lab.model.layers import KV
 from dwdp_lab.model.narrow import kv_of_head, narrow_cache
@@ -41,7 +41,6 @@ class Setup:
     rank: int
     share: Share | None
     shape: ModelShape
-    in_micro_batches: bool
     layers: dict[int, LayerWeights]
     batches: dict[Tokens, Batch]
     inputs: dict[Tokens, Tensor]
@@ -126,7 +125,6 @@ def prepare(session: RankSession, kept: Kept, order: Order) -> Setup:
         rank=rank,
         share=share,
         shape=shape if share is None else narrowed(shape, share),
-        in_micro_batches=order.in_micro_batches,
         layers=kept.replicated_layers(scenario, layers, share),
         batches=batches,
         inputs={

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from dwdp_lab.execute.cpu.tokens import Tokens, tokens_of
 from dwdp_lab.execute.cuda.device import Stream
+from dwdp_lab.execute.tokens import Tokens, tokens_of
 from dwdp_lab.program.operation import Lane, Op
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dwdp_lab.execute.cpu.tokens import tokens_of
 from dwdp_lab.execute.cuda.arithmetic import ExpertTables
 from dwdp_lab.execute.cuda.exchange import Ends
 from dwdp_lab.execute.cuda.meeting import Gathering, Sums
+from dwdp_lab.execute.tokens import tokens_of
 from dwdp_lab.program.operation import Op
 
 

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dwdp_lab.execute.cpu.tokens import Tokens, tokens_of
 from dwdp_lab.execute.cuda.arithmetic import ExpertTables, Sorted
 from dwdp_lab.execute.cuda.exchange import Ends
 from dwdp_lab.execute.cuda.host_read import read
 from dwdp_lab.execute.cuda.meeting import Gathering, Swap
+from dwdp_lab.execute.tokens import Tokens, tokens_of
 from dwdp_lab.program.operation import Op
 
 Counts = tuple[list[int], list[int]]

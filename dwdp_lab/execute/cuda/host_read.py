@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dwdp_lab.execute.cpu.tokens import tokens_of
 from dwdp_lab.execute.cuda.buffers import Buffers
 from dwdp_lab.execute.cuda.device import Device, Stream
+from dwdp_lab.execute.tokens import tokens_of
 from dwdp_lab.program.operation import Op
 
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from dwdp_lab.execute.cpu.operations import peer_of, slot_of
-from dwdp_lab.execute.cpu.tokens import Place, Tokens, place_of, tokens_of
 from dwdp_lab.execute.cuda.arithmetic import Arithmetic
 from dwdp_lab.execute.cuda.buffers import Buffers
 from dwdp_lab.execute.cuda.decoder_layers import attended, dense_output, route
@@ -24,6 +23,7 @@ from dwdp_lab.execute.cuda.exchange_per_rank import PerRankExchange
 from dwdp_lab.execute.cuda.host_read import read
 from dwdp_lab.execute.cuda.meeting import Gathering
 from dwdp_lab.execute.cuda.setup import Setup
+from dwdp_lab.execute.tokens import Place, Tokens, place_of, tokens_of
 from dwdp_lab.model.layers import Routing, shared_experts
 from dwdp_lab.program.operation import Kind, Lane, Op
 
@@ -74,8 +74,13 @@ class Computation:
 
     def end(self, op: Op) -> None:
         """The last operation on its tokens is queued: no more than the output is needed of them, if it is made here."""
-        kept = "hidden" if self.setup.shape.layers - 1 in self.setup.layers else None
+        kept = "hidden" if self.is_output(tokens_of(op)) else None
         self.streams[op.lane].run(lambda: self.buffers.drop(tokens_of(op), but=kept))
+
+    def is_output(self, tokens: Tokens) -> bool:
+        """Whether `hidden` becomes the output of these tokens: a micro-batch may get its last layer elsewhere."""
+        step, micro = tokens
+        return micro is None or (step, micro, self.setup.shape.layers - 1) in self.setup.attention
 
     def hidden(self, tokens: Tokens) -> Tensor:
         """What goes into the next layer, [T, H]."""

@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 
 from dwdp_lab.execute.cpu.operations import slot_of
-from dwdp_lab.execute.cpu.tokens import Place, place_of
 from dwdp_lab.execute.cuda.clock import Clock, anchor, clock
 from dwdp_lab.execute.cuda.device import Device, Event
 from dwdp_lab.execute.cuda.gate import hold_until
 from dwdp_lab.execute.cuda.operations import Computation
 from dwdp_lab.execute.cuda.queue_program import Events, Queued, queue_program
 from dwdp_lab.execute.cuda.rank_machine import RankMachine
-from dwdp_lab.execute.cuda.results import own_rows
 from dwdp_lab.execute.cuda.setup import Setup, prepare
 from dwdp_lab.execute.gpu_sample import GpuSample
 from dwdp_lab.execute.messages import Finished, Order, Progress
 from dwdp_lab.execute.rank_session import RankSession
 from dwdp_lab.execute.report import of_steps, outputs_of, routing_of, sha256_of, span_of
+from dwdp_lab.execute.results import own_rows
+from dwdp_lab.execute.tokens import Place, place_of
 from dwdp_lab.model.layers import final_norm
 from dwdp_lab.program.operation import COLLECTIVES, MESSAGES, Op
 from dwdp_lab.scenario.scenario import Scenario
@@ -43,6 +43,7 @@ def run_order(session: RankSession, machine: RankMachine, order: Order) -> Finis
         meets = order.kinds & (COLLECTIVES | MESSAGES) or order.in_micro_batches
         meeting = machine.meeting(session) if meets else None
         setup = prepare(machine.device.torch_device, machine.kept, experts, meeting, order, session.rank)
+        session.gather("prepared", None)  # so that copies are tried while all ranks copy, and none still draws weights
         way = _copy_way(machine, setup, order.program.ops)
         finished = _run_prepared(session, machine, setup, order)
         told: dict[str, Any] = {} if way is None else {"copies": way}
@@ -80,7 +81,8 @@ def _run_prepared(session: RankSession, machine: RankMachine, setup: Setup, orde
     _warm_up(machine, setup, ops)
     computation = Computation(setup, machine.device, machine.streams, machine.arithmetic)
     run = _timed(session, machine, computation, order)
-    rows = own_rows(setup, _computed(setup, machine, computation))
+    deal = setup.meeting.deal if setup.meeting is not None else None
+    rows = own_rows(order, session.rank, _computed(setup, machine, computation), deal)
     outputs = outputs_of(setup.scenario, rows)
     return Finished(
         spans=_spans(session.rank, machine.device, ops, run, computation),
@@ -139,6 +141,7 @@ def _timed(session: RankSession, machine: RankMachine, computation: Computation,
     device.synchronize()
     samples = machine.sampler.stop(start_ns) if machine.sampler is not None else ()
     last = anchor(device, machine.streams["compute"])
+    session.gather("ended", None)  # what comes now must not disturb ranks that are still at it
     return _Run(queued, clock(device, first, last), first.event, finish, start_ns, samples)
 
 
@@ -169,10 +172,9 @@ def _computed(setup: Setup, machine: RankMachine, computation: Computation) -> d
 
     def work() -> None:
         found.update({place: ids.long() for place, ids in computation.chosen.items()})
-        if layers - 1 in setup.layers:
-            for step, micro in setup.batches:
-                hidden = computation.hidden((step, micro))
-                found[step, micro, layers] = final_norm(hidden, setup.shape.rms_eps)
+        for tokens in setup.batches:
+            if computation.is_output(tokens):
+                found[*tokens, layers] = final_norm(computation.hidden(tokens), setup.shape.rms_eps)
 
     machine.streams["compute"].run(work)
     machine.device.synchronize()

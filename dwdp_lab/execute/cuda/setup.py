@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dwdp_lab.execute.cpu.tokens import Place, Tokens, place_of, token_batches, tokens_of
 from dwdp_lab.execute.cuda import decoder_layers
 from dwdp_lab.execute.cuda.kept import Kept
 from dwdp_lab.execute.cuda.meeting import Meeting
 from dwdp_lab.execute.cuda.run_experts import RunExperts
 from dwdp_lab.execute.messages import Order
+from dwdp_lab.execute.tokens import Place, Tokens, place_of, token_batches, tokens_of
 from dwdp_lab.model.inputs import cached_kv, hidden_inputs
 from dwdp_lab.model.layers import KV
 from dwdp_lab.model.narrow import kv_of_head, narrow_cache
@@ -35,7 +35,6 @@ class Setup:
     rank: int
     share: Share | None
     shape: ModelShape
-    in_micro_batches: bool
     layers: dict[int, LayerWeights]
     batches: dict[Tokens, Batch]
     inputs: dict[Tokens, Tensor]
@@ -78,19 +77,18 @@ def prepare(
     share = share_of(shape, scenario.ranks, rank) if order.kinds & ALL_REDUCES else None
     batches = token_batches(order, rank)
     looked_at = kv_of_head(shape, share) if share is not None else None
-    received = {tokens_of(op) for op in ops if op.kind == "recv"}
+    begun = {tokens_of(op) for op in ops if op.kind == "attention" and not op.layer}
     return Setup(
         scenario=scenario,
         rank=rank,
         share=share,
         shape=shape if share is None else narrowed(shape, share),
-        in_micro_batches=order.in_micro_batches,
         layers=kept.layers,
         batches=batches,
         inputs={
             tokens: hidden_inputs(shape, batch, seed, where)
             for tokens, batch in batches.items()
-            if tokens not in received
+            if tokens in begun or not order.in_micro_batches
         },
         attention=_attention(shape, seed, batches, ops, share, where),
         kv_of_head=None if looked_at is None else torch.tensor(looked_at, device=where),
@@ -98,8 +96,14 @@ def prepare(
         meeting=meeting,
         lanes=frozenset(op.lane for op in ops if not _moves_weights(op)),
         outputs=order.outputs,
-        notes=list(experts.notes),
+        notes=[*experts.notes, *_notes(order)],
     )
+
+
+def _notes(order: Order) -> list[str]:
+    if order.scenario.link_gbps is None or not order.kinds & {"pull", "send"}:
+        return []
+    return ["link_gbps slows down simulated links and CPU copies only: copies here are as fast as they are"]
 
 
 def _moves_weights(op: Op) -> bool:

@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dwdp_lab.timeline.words import figures
-
 
 @dataclass(frozen=True)
 class Axis:
@@ -71,4 +69,4 @@ def _written(value: float) -> str:
     if value and abs(value) >= 10_000 and value == round(value, -3):
         power = min(3, int(math.log10(abs(value)) + 1e-9) // 3)
         return f"{value / 10 ** (3 * power):,.6g}{'kMG'[power - 1]}"
-    return f"{value:,.6g}" if abs(value) < 1e5 else figures(value)
+    return f"{value:,.9g}"

@@ -94,15 +94,19 @@ def _curve(curve: Curve, horizontal: Axis, vertical: Axis) -> list[str]:
 
 
 def _labels(chart: Chart, horizontal: Axis, vertical: Axis) -> list[str]:
-    """The words beside points, each below its point and on another height than its neighbours."""
+    """The words beside points, each below its point and clear of other points and words."""
     named = [
         (horizontal.place(x), vertical.place(y), label)
         for curve in chart.curves
         for x, y, label in zip(curve.x, curve.y, curve.labels, strict=False)
     ]
-    parts = []
-    for number, (x, y, label) in enumerate(sorted(named)):
-        below = y + 20 + 17 * (number % 3)
+    parts: list[str] = []
+    taken = [(x - 6, x + 6, y + 4) for x, y, _ in named]  # left, right and lower edge of points, then of words too
+    for x, y, label in sorted(named):
+        right, below = x + 6 + 5.5 * len(label), y + 20
+        while any(x < end and start < right and abs(below - height) < 14 for start, end, height in taken):
+            below += 17
+        taken.append((x, right, below))
         parts += [path([(x, y + 6), (x, below - 10)], MUTED, 0.7), text(x + 3, below, label, 11)]
     return parts
 

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from dwdp_lab.program.memory import ledger
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.strategy import StrategyName
 from dwdp_lab.simulate.hardware import load_hardware
-from dwdp_lab.timeline.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, STRATEGY_NAMES
+from dwdp_lab.timeline.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, STRATEGY_NAMES
 from dwdp_lab.view.charts.chart import Bars, Chart
 
-STRATEGIES: tuple[StrategyName, ...] = ("replicated", "dep", "weight_gather", "dwdp")
+STRATEGIES: tuple[StrategyName, ...] = get_args(StrategyName)
 PARTS = {
     "attention, router, dense layers": BLUE,
     "embeddings": SKY,
     "experts kept": GREEN,
     "staging slots": ORANGE,
     "keys and values of one step": PURPLE,
+    "activations of one step": GREY,
 }
 
 
 def memory_bytes(scenario: Scenario, strategy: StrategyName) -> dict[str, float]:
-    """Bytes per rank of each of `PARTS`, for the rank with the most tokens. Activations are not counted."""
+    """Bytes per rank of each of `PARTS`, for the fullest rank (`program.memory.ledger`)."""
     held = ledger(scenario, strategy)
-    sizes = (held.attention + held.dense, held.embeddings, held.experts, held.staging, held.keys_values)
+    sizes = (
+        held.attention + held.dense,
+        held.embeddings,
+        held.experts,
+        held.staging,
+        held.keys_values,
+        held.activations,
+    )
     return dict(zip(PARTS, sizes, strict=True))
 
 
@@ -34,7 +44,9 @@ def memory_ledger(scenario: Scenario) -> Chart:
     names = [STRATEGY_NAMES.get(name, name) for name in STRATEGIES]
     fits = [name for name, total in zip(names, totals, strict=True) if total <= hardware.memory_gb.value]
     limit = hardware.memory_gb.value
-    words = f"DWDP holds {totals[3]:,.3g} GB per rank, {totals[0] / totals[3]:.1f} x less than replicated. "
+    total = dict(zip(STRATEGIES, totals, strict=True))
+    words = f"DWDP holds {total['dwdp']:,.3g} GB per rank, {total['replicated'] / total['dwdp']:.1f} x less than "
+    words += "replicated. "
     words += f"Into the {limit:,.0f} GB of {hardware.name} fit: {', '.join(fits) or 'none'}."
     return Chart(
         title=f"Memory per rank: {scenario.model.name}, {scenario.model.layers} layers",
@@ -47,5 +59,5 @@ def memory_ledger(scenario: Scenario) -> Chart:
         stacked=True,
         limits=((f"{hardware.name}: {limit:,.0f} GB", limit),) if limit < 3 * max(totals) else (),
         words=words,
-        notes=("computed from the model's shape; activations and framework not counted",),
+        notes=("computed from the model's shape; framework and fragmentation not counted",),
     )

@@ -106,9 +106,14 @@ def check_copies(memory: HostMemory, copies: Sequence[Copy]) -> None:
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(ends))
 
 
+CPU = torch.device("cpu")
+
+
 @lru_cache(maxsize=2048)
-def exact(shape: ModelShape, layer: int, expert: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    return expert_weights(shape, layer, expert, seed)
+def exact(
+    shape: ModelShape, layer: int, expert: int, seed: int = 0, device: torch.device = CPU
+) -> tuple[Tensor, Tensor]:
+    return expert_weights(shape, layer, expert, seed, device)
 
 
 def check_tables(tables: LayerTables, work: Scenario, layer: int, experts: Sequence[int]) -> None:
@@ -117,7 +122,7 @@ def check_tables(tables: LayerTables, work: Scenario, layer: int, experts: Seque
         assert table.experts == len(experts)
         assert table.table[2:].tolist() == [weight.data_ptr() for weight in table.weights]
         for weight, expert in zip(table.weights, experts, strict=True):
-            drawn = exact(work.model, layer, expert, work.workload.seed)[number]
+            drawn = exact(work.model, layer, expert, work.workload.seed, weight.device)[number]
             assert torch.equal(weight, drawn), (layer, expert, number)
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from adversary import StandInDevice, StandInStream, World, chooser
+from adversary import World, chooser
 from host_memory import HostMemory
+from stand_in_device import StandInDevice, StandInStream
 from torch import Tensor
 
 from dwdp_lab.execute.cuda.kept import Kept

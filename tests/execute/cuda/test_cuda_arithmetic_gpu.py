@@ -1,0 +1,70 @@
+"""The kernels' arithmetic against plain torch's, both on a real GPU, at the sizes of a real model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from dwdp_kernels.expert_table import expert_table
+from gpu_ranks import NEEDS_GPUS
+from torch import Tensor
+
+from dwdp_lab.execute.cuda.arithmetic import arithmetic_on
+from dwdp_lab.execute.cuda.staging import LayerTables
+from dwdp_lab.execute.cuda.torch_arithmetic import TorchArithmetic
+from dwdp_lab.model.rounding import relative_error
+
+pytestmark = NEEDS_GPUS
+
+TOKENS, HIDDEN, INNER, EXPERTS, TOP_K = 777, 2048, 768, 32, 8
+DTYPES = [torch.bfloat16, torch.float16, torch.float32]
+
+
+def random(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*size, device="cuda").to(dtype)
+
+
+def alike(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+    """fp32 products may be rounded to 11 bits before they are summed, as tensor cores do (TF32)."""
+    eps = torch.finfo(dtype).eps if dtype != torch.float32 else 2.0**-11
+    return relative_error(found, expected) <= 4 * eps
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_kernels_agree_with_torch(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    kernels, plain = arithmetic_on(torch.device("cuda")), TorchArithmetic()
+    x = random(TOKENS, HIDDEN, dtype=dtype)
+    weight = 1 + 0.1 * random(HIDDEN, dtype=dtype)
+    assert alike(kernels.norm(x, weight, 1e-6), plain.norm(x, weight, 1e-6), dtype)
+    turns = random(TOKENS, 64)
+    whole = random(TOKENS, 40, 128, dtype=dtype)
+    again = whole.clone()
+    kernels.rotate(whole[:, :36], turns.cos(), turns.sin())
+    plain.rotate(again[:, :36], turns.cos(), turns.sin())
+    assert alike(whole, again, dtype)
+    router = random(EXPERTS, HIDDEN, dtype=dtype) / HIDDEN**0.5
+    logits = plain.logits(x, router)
+    assert alike(kernels.logits(x, router), logits, torch.float32)
+    assert kernels.logits(x, router).dtype == torch.float32
+    bias = torch.zeros(EXPERTS, device="cuda")
+    ids, weights = kernels.choose(logits, bias, TOP_K, True, dtype)
+    expected = plain.choose(logits, bias, TOP_K, True, dtype)
+    assert torch.equal(ids, expected[0])
+    assert alike(weights, expected[1], dtype)
+    groups = torch.where(ids % 3 > 0, ids, -1)
+    mine, theirs = kernels.sort(groups, EXPERTS), plain.sort(groups, EXPERTS)
+    rows = int(theirs.offsets[-1])
+    assert torch.equal(mine.offsets, theirs.offsets)
+    assert torch.equal(mine.row_of_visit, theirs.row_of_visit)
+    assert torch.equal(mine.token_of_row[:rows], theirs.token_of_row[:rows])
+    w13 = random(EXPERTS, 2 * INNER, HIDDEN, dtype=dtype) / HIDDEN**0.5
+    w2 = random(EXPERTS, HIDDEN, INNER, dtype=dtype) / INNER**0.5
+    tables = LayerTables(expert_table(w13), expert_table(w2))
+    found = kernels.experts(x, groups, weights, tables, rows)
+    assert alike(found, plain.experts(x, groups, weights, tables, rows), dtype)
+    sorted_rows = random(rows, HIDDEN, dtype=dtype)
+    assert alike(
+        kernels.combine(sorted_rows, mine.row_of_visit, weights),
+        plain.combine(sorted_rows, mine.row_of_visit, weights),
+        dtype,
+    )
