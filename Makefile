@@ -60,8 +60,9 @@ notebooks: $(VENV)/.ready
 	@# learner notebooks note what was solved: here, not in the progress of whoever runs the tests
 	$(if $(NOTEBOOKS),$(IN_VENV) DWDP_LAB_PROGRESS=$(CURDIR)/$(VENV)/progress.json $(BIN)/pytest --nbval --nbval-cell-timeout=120 --timeout=180 -x $(NOTEBOOKS))
 
-test-gpu: $(VENV)/.ready  ## the tests that need NVIDIA GPUs
+test-gpu: $(VENV)/.ready  ## the tests that need NVIDIA GPUs, and the notebooks, whose ranks are GPU ranks there
 	$(IN_VENV) $(BIN)/pytest -m gpu
+	$(MAKE) notebooks
 
 format: $(VENV)/.ready  ## put the code into its standard form
 	$(BIN)/ruff check --fix .

@@ -78,17 +78,22 @@ def forget(target: int, source: int, nbytes: int) -> None:
         ctypes.memmove(target, source, nbytes)
 
 
+# None of these reads past what its source maps: the page after it may not be there, and then the process dies.
+
+
 def too_much(target: int, source: int, nbytes: int) -> None:
-    ctypes.memmove(target, source, nbytes + 8)
+    ctypes.memmove(target, source, nbytes)
+    ctypes.memmove(target + nbytes, source, 8)
 
 
 def too_early(target: int, source: int, nbytes: int) -> None:
-    ctypes.memmove(target - 8, source, nbytes)
+    ctypes.memmove(target - 8, source, min(nbytes, 8))
     ctypes.memmove(target, source, nbytes)
 
 
 def shifted(target: int, source: int, nbytes: int) -> None:
-    ctypes.memmove(target, source + 8, nbytes)
+    whole = ctypes.string_at(source, nbytes)
+    ctypes.memmove(target, whole[8:] + whole[:8], nbytes)
 
 
 @pytest.mark.parametrize("copy", [flip, forget, too_much, too_early, shifted])
