@@ -6,10 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
 from dwdp_lab.cli.output import add_json_option, check_json, console_for, emit, working
+from dwdp_lab.cli.runs_tables import show_runs
 from dwdp_lab.cli.scenario_options import add_scenario_options, scenario_from
 from dwdp_lab.scenario.errors import ScenarioError
 
@@ -30,7 +28,8 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "strategies",
         help="a grid over tokens per rank, imbalance and strategies, against the best DEP",
         description="Run strategies on a grid of tokens per rank and imbalance: several times each, in random order, "
-        "medians, and ratios to the faster of DEP's two forms. The file that --json names is written after every run, "
+        "medians, ratios to the faster of DEP's two forms, and what pulls cost beside the computation (times over "
+        "those of replicated, with the GPUs' clocks and power). The file that --json names is written after every run, "
         "so that an interrupt loses nothing; `dwdp-lab bench compare` reads it.",
     )
     parser.add_argument(
@@ -79,9 +78,9 @@ def call(options: argparse.Namespace) -> int:
         return 1
     finally:  # also after an interrupt
         if kept and path is None:
-            emit(options, kept[0].to_dict(), lambda console: show(console, kept[0]))
+            emit(options, kept[0].to_dict(), lambda console: show_runs(console, kept[0]))
     if path is not None:
-        show(console_for(options), kept[0])
+        show_runs(console_for(options), kept[0])
     return 0
 
 
@@ -171,35 +170,3 @@ def _command(options: argparse.Namespace) -> str:
             parts.append(f"--{name} {Path(value).name if name in PATHS else value}")
     parts += [f"--set '{one}'" for one in options.set]
     return " ".join([*parts, *(["--calibrate"] if options.calibrate else [])])
-
-
-def show(console: Console, file: RunsFile) -> None:
-    """The runs as a table."""
-    from dwdp_lab.measure.over_dep import over_best_dep
-
-    console.print(
-        f"{file.title}: {file.provenance} on {file.ranks} {file.machine} ranks, {file.device}, {file.date[:10]}",
-        markup=False,
-        soft_wrap=True,
-    )
-    table = Table()
-    table.add_column("strategy")
-    for column in ("tokens", "CV", "link", "step ms", "spread", "tokens/s per rank", "/ best DEP", "repeats"):
-        table.add_column(column, justify="right")
-    for ratio in over_best_dep(file.runs):
-        run, figures, workload = ratio.run, ratio.run.figures, ratio.run.scenario["workload"]
-        steps = [one.step_ms for one in run.repeats]
-        table.add_row(
-            ratio.label.replace(":", " "),
-            f"{workload['tokens_per_rank']:,}",
-            f"{workload['cv']:g}",
-            str(run.scenario["link_gbps"] or ""),
-            f"{figures.step_ms:.4g}",
-            f"{min(steps):.4g} to {max(steps):.4g}",
-            f"{figures.tokens_per_s:,.0f}",
-            "" if ratio.over_dep is None else f"{ratio.over_dep:.3f}",
-            str(len(run.repeats)),
-        )
-    console.print(table)
-    for note in dict.fromkeys([*file.notes, *(note for run in file.runs for note in run.notes)]):
-        console.print(f"- {note}", markup=False, soft_wrap=True)

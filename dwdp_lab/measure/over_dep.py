@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dwdp_lab.measure.grid import label_of_knobs
-from dwdp_lab.measure.recorded_runs import Row, Run
+from dwdp_lab.measure.recorded_runs import Run
 
 
 class Ratio(NamedTuple):
@@ -17,23 +17,6 @@ class Ratio(NamedTuple):
     label: str
     over_dep: float | None
     best_dep: str | None
-
-
-def summary_of(runs: Sequence[Run]) -> list[Row]:
-    """A row for every run."""
-    return [
-        Row(
-            strategy=ratio.label,
-            tokens=ratio.run.scenario["workload"].get("tokens_per_rank"),
-            cv=ratio.run.scenario["workload"].get("cv"),
-            link_gbps=ratio.run.scenario["link_gbps"],
-            step_ms=ratio.run.figures.step_ms,
-            tokens_per_s=ratio.run.figures.tokens_per_s,
-            over_best_dep=ratio.over_dep,
-            best_dep=ratio.best_dep,
-        )
-        for ratio in over_best_dep(runs)
-    ]
 
 
 def over_best_dep(runs: Sequence[Run]) -> tuple[Ratio, ...]:

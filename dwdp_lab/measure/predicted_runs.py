@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
+from dwdp_lab.measure.figures import Figures
 from dwdp_lab.measure.over_dep import over_best_dep
-from dwdp_lab.measure.recorded_runs import Figures, Run, RunsFile
+from dwdp_lab.measure.recorded_runs import Run, RunsFile
 from dwdp_lab.program.build import build
 from dwdp_lab.program.operation import COLLECTIVES
 from dwdp_lab.scenario.errors import MISSING, ScenarioError
@@ -16,7 +17,6 @@ from dwdp_lab.simulate.hardware import Hardware
 from dwdp_lab.simulate.physics import Physics
 from dwdp_lab.simulate.predict import physics_for
 from dwdp_lab.simulate.run import run_sim
-from dwdp_lab.timeline.metrics import metrics
 
 TELLING = 0.03
 """Ratios closer to 1 than this do not tell who is faster."""
@@ -96,7 +96,7 @@ def predict_runs(file: RunsFile, hardware: Hardware | None = None) -> tuple[Pred
 def predicted_figures(file: RunsFile, scenario: Scenario, hardware: Hardware) -> Figures:
     """What the simulator makes of a scenario that ran on the file's machine."""
     as_it_ran, profile, physics = as_on_machine(file, scenario, hardware)
-    return Figures.of(metrics(run_sim(as_it_ran, hardware=profile, physics=physics)))
+    return Figures.of(run_sim(as_it_ran, hardware=profile, physics=physics))
 
 
 def as_on_machine(file: RunsFile, scenario: Scenario, hardware: Hardware) -> tuple[Scenario, Hardware, Physics]:

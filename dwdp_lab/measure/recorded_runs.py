@@ -10,52 +10,35 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import median
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dwdp_lab.measure.figures import Figures
 from dwdp_lab.measure.where import Where
 from dwdp_lab.scenario.errors import ScenarioError, nearest
 from dwdp_lab.scenario.refusal import refusal
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.shipped import shipped
 from dwdp_lab.simulate.hardware import Hardware
-from dwdp_lab.timeline.metrics import Metrics
 
 Form = Literal["dwdp-lab runs 1"]
 FORM: Form = "dwdp-lab runs 1"
 MachineRun = Literal["sim", "cpu", "cuda"]
 
 
-class Figures(BaseModel):
-    """Means over ranks of one run, in milliseconds per step (timeline/metrics.py)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    step_ms: Annotated[float, Field(gt=0)]
-    compute_ms: float
-    communication_ms: float
-    exposed_copy_ms: float
-    wait_on_peers_ms: float
-    idle_ms: float
-    overlap_pct: float
-    tokens_per_s: Annotated[float, Field(gt=0)]
-
-    @classmethod
-    def of(cls, measured: Metrics) -> Figures:
-        """What is kept of a timeline's metrics."""
-        return cls(**{name: getattr(measured, name) for name in cls.model_fields})
-
-
 class Run(BaseModel):
-    """One scenario under one strategy, with its repeats in the order they ran in."""
+    """One scenario under one strategy, with its repeats in the order they ran in.
+
+    `outputs` are the SHA-256 of what ranks computed, all ranks' in one; more than one where repeats differ.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     scenario: dict[str, Any]
     repeats: Annotated[list[Figures], Field(min_length=1)]
     notes: list[str] = []
+    outputs: list[str] = []
 
     @property
     def read_scenario(self) -> Scenario:
@@ -65,7 +48,7 @@ class Run(BaseModel):
     @property
     def figures(self) -> Figures:
         """The median of each number over the repeats."""
-        return Figures(**{name: median(getattr(one, name) for one in self.repeats) for name in Figures.model_fields})
+        return Figures.middle(self.repeats)
 
     @property
     def cell(self) -> str:
@@ -75,7 +58,9 @@ class Run(BaseModel):
 
 
 class Row(BaseModel):
-    """One run's medians for who only wants these: its tokens per second over those of the best DEP of its cell."""
+    """One run's medians for who only wants these: its tokens per second over those of the best DEP of its cell, and
+    its times over those of `replicated` there, of the step and of each kind of operation that does the same work in
+    both; and whether all its repeats computed the very bits that `replicated` did."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -87,6 +72,10 @@ class Row(BaseModel):
     tokens_per_s: float
     over_best_dep: float | None = None
     best_dep: str | None = None
+    exposed_copy_pct: float | None = None
+    step_over_replicated: float | None = None
+    kinds_over_replicated: dict[str, float] = {}
+    same_bits: bool | None = None
 
 
 class RunsFile(BaseModel):

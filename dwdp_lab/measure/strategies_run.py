@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from dwdp_lab.execute.gpu_sample import GpuSample
 from dwdp_lab.execute.ranks import OnProgress, Ranks
+from dwdp_lab.measure.figures import Figures
 from dwdp_lab.measure.grid import label_of
-from dwdp_lab.measure.over_dep import summary_of
-from dwdp_lab.measure.recorded_runs import Figures, MachineRun, Run, RunsFile, new_file
+from dwdp_lab.measure.recorded_runs import MachineRun, Run, RunsFile, new_file
+from dwdp_lab.measure.summary import summary_of
 from dwdp_lab.measure.turns import turns
 from dwdp_lab.measure.where import where_measured
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.hardware import Hardware
 from dwdp_lab.simulate.physics import Physics
 from dwdp_lab.simulate.run import run_sim
-from dwdp_lab.timeline.metrics import metrics
 from dwdp_lab.timeline.span import Timeline
 
 Keep = Callable[[RunsFile], None]
@@ -36,17 +38,38 @@ class Sitting(NamedTuple):
     hardware: Hardware | None = None
 
 
-@dataclass
-class _Progress:
-    """The repeats of every scenario so far, and what its runs noted."""
+class _Ran(NamedTuple):
+    """A run, what the sensors of each GPU said during it, and the SHA-256 of what each rank computed."""
 
-    figures: list[list[Figures]]
-    notes: list[list[str]]
+    timeline: Timeline
+    samples: Sequence[Sequence[GpuSample]] = ()
+    output_sha256: Sequence[str] = ()
+
+
+@dataclass
+class _SoFar:
+    """One scenario's repeats, and what its runs noted and computed."""
+
+    figures: list[Figures]
+    notes: list[str]
+    outputs: list[str]
+
+    def add(self, ran: _Ran) -> None:
+        self.figures.append(Figures.of(ran.timeline, ran.samples))
+        self.notes += [note for note in ran.timeline.notes if note not in self.notes]
+        if ran.output_sha256:
+            output = hashlib.sha256("".join(ran.output_sha256).encode()).hexdigest()
+            self.outputs += [output] if output not in self.outputs else []
 
 
 def measure_grid(sitting: Sitting, ranks: Ranks, keep: Keep, progress: OnProgress | None = None) -> RunsFile:
     """Run all scenarios on ranks of the group's size. Raises what `Ranks.run` raises; what ran until then is kept."""
-    return _run(sitting, lambda scenario: ranks.run(scenario).timeline, keep, progress)
+
+    def run(scenario: Scenario) -> _Ran:
+        result = ranks.run(scenario)
+        return _Ran(result.timeline, result.samples, result.output_sha256)
+
+    return _run(sitting, run, keep, progress)
 
 
 def simulate_grid(
@@ -54,12 +77,12 @@ def simulate_grid(
 ) -> RunsFile:
     """The same in virtual time, once each: the simulator has no noise."""
     once = sitting._replace(repeats=1)
-    return _run(once, lambda scenario: run_sim(scenario, hardware=hardware, physics=physics), keep, progress)
+    return _run(once, lambda scenario: _Ran(run_sim(scenario, hardware=hardware, physics=physics)), keep, progress)
 
 
-def _run(sitting: Sitting, run: Callable[[Scenario], Timeline], keep: Keep, progress: OnProgress | None) -> RunsFile:
+def _run(sitting: Sitting, run: Callable[[Scenario], _Ran], keep: Keep, progress: OnProgress | None) -> RunsFile:
     scenarios = sitting.scenarios
-    so_far = _Progress([[] for _ in scenarios], [[] for _ in scenarios])
+    so_far = [_SoFar([], [], []) for _ in scenarios]
     file: RunsFile | None = None
     order = turns(len(scenarios), sitting.repeats, sitting.seed)
     for done, number in enumerate(order):
@@ -67,11 +90,10 @@ def _run(sitting: Sitting, run: Callable[[Scenario], Timeline], keep: Keep, prog
         if progress is not None:
             tokens = getattr(scenario.workload, "tokens_per_rank", 0)
             progress(done / len(order), f"{label_of(scenario)}, {tokens} tokens")
-        timeline = run(scenario)
-        so_far.figures[number].append(Figures.of(metrics(timeline)))
-        so_far.notes[number] += [note for note in timeline.notes if note not in so_far.notes[number]]
+        ran = run(scenario)
+        so_far[number].add(ran)
         if file is None:
-            file = _begin(sitting, timeline)
+            file = _begin(sitting, ran.timeline)
         runs = list(_runs(scenarios, so_far))
         file = file.model_copy(update={"runs": runs, "summary": summary_of(runs)})
         keep(file)
@@ -98,7 +120,12 @@ def _begin(sitting: Sitting, timeline: Timeline) -> RunsFile:
     )
 
 
-def _runs(scenarios: Sequence[Scenario], so_far: _Progress) -> Iterator[Run]:
-    for scenario, figures, notes in zip(scenarios, so_far.figures, so_far.notes, strict=True):
-        if figures:
-            yield Run(scenario=scenario.to_dict(), repeats=list(figures), notes=list(notes))
+def _runs(scenarios: Sequence[Scenario], so_far: Sequence[_SoFar]) -> Iterator[Run]:
+    for scenario, one in zip(scenarios, so_far, strict=True):
+        if one.figures:
+            yield Run(
+                scenario=scenario.to_dict(),
+                repeats=list(one.figures),
+                notes=list(one.notes),
+                outputs=list(one.outputs),
+            )

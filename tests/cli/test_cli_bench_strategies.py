@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from dwdp_lab.cli.main import main
+from dwdp_lab.cli.runs_tables import show_runs
 from dwdp_lab.measure.recorded_runs import read_runs
 from dwdp_lab.simulate.hardware import load_hardware
 
@@ -137,8 +140,38 @@ def test_a_grid_on_cpu_ranks_is_measured(tmp_path: Path, capsys: pytest.CaptureF
     file = read_runs(str(path))
     assert (file.machine, file.provenance, len(file.runs)) == ("cpu", "measured", 3)
     assert all(len(run.repeats) == 2 for run in file.runs)
+    assert all(len(run.outputs) == 1 for run in file.runs)  # the same in both repeats
     assert {"python", "torch"} <= set(file.versions)
-    capsys.readouterr()
+    assert "/ best DEP" in capsys.readouterr().out
+
+
+@pytest.mark.ranks
+def test_what_pulls_cost_stands_beside_whether_they_brought_the_right_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "runs.json"
+    assert _bench("--tokens", "16", "--cv", "0", "--repeats", "1", "--json", str(path)) == 0
+    rows = {row.strategy: row for row in read_runs(str(path)).summary}
+    assert rows["dwdp"].same_bits is True
+    assert rows["dwdp"].kinds_over_replicated.keys() == {"attention", "route", "experts"}
+    assert rows["replicated"].step_over_replicated == 1.0
+    printed = capsys.readouterr().out
+    assert "times over those of replicated" in printed
+    assert "same bits" in printed
+    assert "MHz" not in printed  # no GPU, no such columns
+
+
+def test_clock_and_power_stand_beside_the_slowdowns(tmp_path: Path) -> None:
+    path = tmp_path / "runs.json"
+    assert _bench(*GRID, "--json", str(path)) == 0
+    fields = json.loads(path.read_text())
+    for run in fields["runs"]:
+        run["repeats"][0]["gpu"] = {"looks": 3, "sm_mhz": 1755.0, "power_w": 655.5, "throttled_pct": 40.0}
+    path.write_text(json.dumps(fields))
+    console = Console(width=160, record=True, file=io.StringIO())
+    show_runs(console, read_runs(str(path)))
+    row = next(line for line in console.export_text().splitlines() if "1755" in line)
+    assert [word in row for word in ("656", "40 %")] == [True, True]
 
 
 @pytest.mark.ranks

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from dwdp_lab.measure.recorded_runs import FORM, Figures, Run, RunsFile, kept_runs, new_file, read_runs, write_runs
+from dwdp_lab.measure.figures import Figures
+from dwdp_lab.measure.recorded_runs import FORM, Run, RunsFile, kept_runs, new_file, read_runs, write_runs
 from dwdp_lab.measure.where import Where, where_measured
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.hardware import load_hardware
-from dwdp_lab.simulate.run import run_sim
-from dwdp_lab.timeline.metrics import metrics
 
 WHERE = Where("cpu", 2, "a machine", {"python": "3.11"}, "2026-11-23T10:00:00", "dwdp-lab bench strategies", ("busy",))
 
@@ -68,12 +67,6 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
         write_runs(path, a_file(2.0))
     assert path.read_text() == before
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_figures_are_those_of_a_timeline() -> None:
-    measured = metrics(run_sim(Scenario.create()))
-    kept = Figures.of(measured)
-    assert (kept.step_ms, kept.tokens_per_s) == (measured.step_ms, measured.tokens_per_s)
 
 
 def _broken(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:

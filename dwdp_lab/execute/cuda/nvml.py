@@ -26,6 +26,10 @@ THROTTLE_REASONS = {
 }
 """The bits that NVML calls nvmlClocksEventReason...; idle (0x1) and set clocks (0x2, 0x100) are no throttling."""
 
+INSTANT_POWER = 186
+"""NVML_FI_DEV_POWER_INSTANT, in milliwatts. What nvmlDeviceGetPowerUsage says is a mean over a second on GPUs since
+Ampere, longer than most runs here (NVML's documentation of that call)."""
+
 SENT_KIB, RECEIVED_KIB, ALL_LINKS = 138, 139, 0xFFFFFFFF
 """NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX and _RX count KiB of data; this scope adds up all links."""
 
@@ -47,17 +51,23 @@ class Sensors:
     def look(self, now_ns: int, start_ns: int) -> GpuSample:
         """One sample; `start_ns` is where the run's clock begins."""
         nvml, gpu = self._nvml, self._handle
-        power = self._ask(lambda: nvml.nvmlDeviceGetPowerUsage(gpu))
         sent, received = self._rates(now_ns)
         return GpuSample(
             at_us=(now_ns - start_ns) / 1e3,
             sm_mhz=self._ask(lambda: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM)),
-            power_w=None if power is None else power / 1e3,
+            power_w=self._power_w(),
             utilisation_pct=self._ask(lambda: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu),
             throttled=self._throttled(),
             nvlink_sent_gbps=sent,
             nvlink_received_gbps=received,
         )
+
+    def _power_w(self) -> float | None:
+        instant = self._fields([INSTANT_POWER])
+        if instant is not None:
+            return float(instant[0].uiVal) / 1e3
+        mean = self._ask(lambda: self._nvml.nvmlDeviceGetPowerUsage(self._handle))
+        return None if mean is None else mean / 1e3
 
     def _ask(self, question: Callable[[], float]) -> float | None:
         try:
@@ -80,15 +90,16 @@ class Sensors:
         return (counters.sent - before.sent) * per_kib, (counters.received - before.received) * per_kib
 
     def _counters(self, now_ns: int) -> _Counters | None:
+        values = self._fields([(SENT_KIB, ALL_LINKS), (RECEIVED_KIB, ALL_LINKS)])
+        return None if values is None else _Counters(now_ns, *(float(value.ullVal) for value in values))
+
+    def _fields(self, wanted: list[Any]) -> list[Any] | None:
+        """NVML's values of these fields; None when the GPU does not tell one of them."""
         try:
-            values = self._nvml.nvmlDeviceGetFieldValues(
-                self._handle, [(SENT_KIB, ALL_LINKS), (RECEIVED_KIB, ALL_LINKS)]
-            )
+            found = self._nvml.nvmlDeviceGetFieldValues(self._handle, wanted)
         except self._nvml.NVMLError:
             return None
-        if any(value.nvmlReturn != 0 for value in values):
-            return None
-        return _Counters(now_ns, *(float(value.value.ullVal) for value in values))
+        return None if any(one.nvmlReturn != 0 for one in found) else [one.value for one in found]
 
 
 class Sampler:

@@ -16,7 +16,7 @@ class NVMLError(Exception):
 
 
 def nvml(missing: tuple[str, ...] = (), links: tuple[int, int] = (0, 0)) -> Any:
-    counters = {138: links[0], 139: links[1]}
+    counters = {138: links[0], 139: links[1], 186: 345_600}
 
     def answer(name: str, value: Any) -> Any:
         def call(*_: Any) -> Any:
@@ -26,11 +26,18 @@ def nvml(missing: tuple[str, ...] = (), links: tuple[int, int] = (0, 0)) -> Any:
 
         return call
 
-    def fields(_: Any, wanted: list[tuple[int, int]]) -> list[Any]:
+    def fields(_: Any, wanted: list[Any]) -> list[Any]:
         if "fields" in missing:
             raise NVMLError
-        failed = 3 if "links" in missing else 0
-        return [SimpleNamespace(nvmlReturn=failed, value=SimpleNamespace(ullVal=counters[each])) for each, _ in wanted]
+        numbers = [each[0] if isinstance(each, tuple) else each for each in wanted]
+        lacking = {138: "links", 139: "links", 186: "instant power"}
+        return [
+            SimpleNamespace(
+                nvmlReturn=3 if lacking[each] in missing else 0,
+                value=SimpleNamespace(ullVal=counters[each], uiVal=counters[each]),
+            )
+            for each in numbers
+        ]
 
     return SimpleNamespace(
         NVMLError=NVMLError,
@@ -38,7 +45,7 @@ def nvml(missing: tuple[str, ...] = (), links: tuple[int, int] = (0, 0)) -> Any:
         counters=counters,
         nvmlInit=answer("init", None),
         nvmlDeviceGetHandleByUUID=answer("uuid", "gpu"),
-        nvmlDeviceGetPowerUsage=answer("power", 345_600),
+        nvmlDeviceGetPowerUsage=answer("power", 301_000),
         nvmlDeviceGetClockInfo=answer("clock", 1755),
         nvmlDeviceGetUtilizationRates=answer("busy", SimpleNamespace(gpu=97)),
         nvmlDeviceGetCurrentClocksEventReasons=answer("reasons", 0x1 | 0x4 | 0x40),
@@ -58,7 +65,9 @@ def test_a_look_at_all_sensors() -> None:
     assert (second.nvlink_sent_gbps, second.nvlink_received_gbps) == (1024.0, 0.0)  # a KiB per ns
 
 
-@pytest.mark.parametrize("missing", [("power",), ("clock", "busy"), ("reasons",), ("fields",), ("links",)])
+@pytest.mark.parametrize(
+    "missing", [("power", "instant power"), ("clock", "busy"), ("reasons",), ("fields",), ("links",)]
+)
 def test_what_a_gpu_does_not_tell_is_none(missing: tuple[str, ...]) -> None:
     sensors = Sensors(nvml(missing), "gpu")
     sensors.look(0, 0)
@@ -68,6 +77,12 @@ def test_what_a_gpu_does_not_tell_is_none(missing: tuple[str, ...]) -> None:
     assert (look.utilisation_pct is None) == ("busy" in missing)
     assert (look.throttled == ()) == ("reasons" in missing)
     assert (look.nvlink_sent_gbps is None) == bool({"fields", "links"} & set(missing))
+
+
+@pytest.mark.parametrize(("missing", "watts"), [("nothing", 345.6), ("instant power", 301.0), ("fields", 301.0)])
+def test_power_is_that_of_the_moment_where_the_gpu_tells_it(missing: str, watts: float) -> None:
+    """The other answer is a mean over a second: older than most runs."""
+    assert Sensors(nvml((missing,)), "gpu").look(0, 0).power_w == watts
 
 
 def test_samples_are_on_the_run_s_clock() -> None:

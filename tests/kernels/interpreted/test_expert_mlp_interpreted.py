@@ -73,13 +73,17 @@ def test_the_configuration_is_chosen_when_none_is_given() -> None:
 
 
 def test_an_id_that_is_no_expert_counts_for_nothing() -> None:
+    """Whatever its weight. The bits need not be those of a weight of zero: fewer rows are multiplied, so a row has
+    another place in its tile, and the interpreter multiplies tiles by BLAS, where the place can change the rounding.
+    """
     case = routed_case(12, 2, 4, 32, 16, torch.float32)
     without = case._replace(weights=case.weights.clone())
     without.weights[::3, 1] = 0
-    skipped = case._replace(ids=case.ids.clone())
+    skipped = case._replace(ids=case.ids.clone(), weights=case.weights.clone())
     skipped.ids[::3, 1] = 4
     skipped.ids[::6, 1] = -1
-    assert torch.equal(fused(skipped, 1, small("plain")), fused(without, 1, small("plain")))
+    skipped.weights[::3, 1] = 1e3
+    assert relative_error(fused(skipped, 1, small("plain")), exact(without)) < 1e-6
 
 
 def test_no_token_reaches_any_expert() -> None:
