@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from dwdp_lab.cli import bench_compare, bench_contention, bench_copies, bench_kernels, bench_strategies
+from dwdp_lab.cli import bench_all, bench_compare, bench_contention, bench_copies, bench_kernels, bench_strategies
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-BENCHMARKS = (bench_strategies, bench_compare, bench_kernels, bench_copies, bench_contention)
+BENCHMARKS = (bench_all, bench_strategies, bench_compare, bench_kernels, bench_copies, bench_contention)
 
 
 def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -47,6 +47,7 @@ def _steps(file: RunsFile) -> Table:
 def _beside(file: RunsFile) -> Table:
     """Clock and power stand beside the slowdowns, for they are half of the reason."""
     kinds = sorted({kind for row in file.summary for kind in row.kinds_over_replicated})
+    links = len({row.link_gbps for row in file.summary}) > 1
     sensors = any(run.figures.gpu is not None for run in file.runs)
     table = Table(title="times over those of replicated", title_justify="left")
     table.add_column("strategy")
@@ -70,6 +71,7 @@ def _beside(file: RunsFile) -> Table:
         )
         table.add_row(
             *_names(row),
+            *([str(row.link_gbps or "")] if links else []),
             f"{row.step_over_replicated:.3f}",
             *("" if ratio is None else f"{ratio:.3f}" for ratio in ratios),
             f"{row.exposed_copy_pct or 0.0:.1f} %",
