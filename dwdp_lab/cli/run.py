@@ -56,6 +56,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     add_json_option(parser)
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write a Chrome trace (opens in Perfetto)")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the timelines")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="keep the runs: the control room opens them")
     parser.add_argument(
         "--verify", action="store_true", help="ranks: compare every output with the slow dense reference"
     )
@@ -73,7 +74,7 @@ def call(options: argparse.Namespace) -> int:
     if physics is not None and options.machine != "sim":
         raise ScenarioError("--physics", options.physics, f"{options.machine} ranks are measured", "add --machine sim")
     check_json(options)
-    for option in ("trace", "svg"):
+    for option in ("trace", "svg", "save"):
         check_writable(f"--{option}", getattr(options, option))
     outcomes: list[Outcome]
     if options.machine == "sim":
@@ -93,8 +94,19 @@ def call(options: argparse.Namespace) -> int:
         write_text("--trace", options.trace, json.dumps(chrome_trace(timelines), allow_nan=False))
     if options.svg is not None:
         write_text("--svg", options.svg, timeline_svg(timelines))
+    if options.save is not None:
+        write_text("--save", options.save, _kept(scenario, timelines) + "\n")
     emit(options, figures, lambda console: console.print(_table(results)))
     return 0
+
+
+def _kept(scenario: Scenario, timelines: list[Timeline]) -> str:
+    from dwdp_lab.view.control.history import History
+
+    history = History()
+    for timeline in timelines:
+        history.add(timeline, scenario.with_strategy(next(name for name in STRATEGIES if name == timeline.strategy)))
+    return history.to_text()
 
 
 def _strategies(text: str | None, scenario: Scenario) -> list[StrategyName]:

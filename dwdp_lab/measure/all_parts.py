@@ -22,7 +22,7 @@ class Part(NamedTuple):
 def parts(machine: MachineName, ranks: int, quick: bool = False) -> tuple[Part, ...]:
     """All parts, what others need first; `quick` tries each out in seconds, and its figures are worth nothing."""
     where = ("--machine", machine, "--ranks", str(ranks))
-    copies, grid, variants, contention = (_cpu if machine == "cpu" or quick else _cuda)(ranks)
+    copies, grid, variants, timelines, contention = (_cpu if machine == "cpu" or quick else _cuda)(ranks)
     few = ("--repeats", "1") if quick else ()
     many = ("--machine", machine, "--ranks", str(max(ranks, SHARING)))
     hardware = ("--hardware", "profile.json")
@@ -35,6 +35,9 @@ def parts(machine: MachineName, ranks: int, quick: bool = False) -> tuple[Part, 
         ),
         Part("grid", ("bench", "strategies", *where, *grid, *few, *hardware, "--json", "grid.json")),
         Part("variants", ("bench", "strategies", *where, *variants, *few, *hardware, "--json", "variants.json")),
+        Part(
+            "timelines", ("run", *where, *timelines, "--strategies", "replicated,dep,dwdp", "--save", "timelines.json")
+        ),
         Part("contention", ("bench", "contention", *many, *contention, *few, "--json", "contention.json")),
         Part(
             "errors",
@@ -49,18 +52,33 @@ def parts(machine: MachineName, ranks: int, quick: bool = False) -> tuple[Part, 
 
 def _cuda(ranks: int) -> tuple[tuple[str, ...], ...]:
     """Eight layers of a real model. Steps follow one another, as in a server, so DWDP pulls across them."""
-    model = ("--model", "qwen3-30b-a3b", "--set", "model.layers=8", "--repeats", "3")
+    model = ("--model", "qwen3-30b-a3b", "--set", "model.layers=8")
     variants = (
         f"replicated,dep,dwdp,dwdp:cross_step=true,dwdp:cross_step=true:overlap=false,{VIEWS},{SLICES},weight_gather"
     )
+    imbalanced = "workload={kind: cv, tokens_per_rank: 16384, cv: 0.2, steps: 2}"
     return (
         (),
         (
             *model,
-            *("--set", "workload.steps=3", "--tokens", "1024,2048,4096,8192,16384,32768", "--cv", "0,0.2,0.4"),
+            *(
+                "--repeats",
+                "3",
+                "--set",
+                "workload.steps=3",
+                "--tokens",
+                "1024,2048,4096,8192,16384,32768",
+                "--cv",
+                "0,0.2,0.4",
+            ),
             *("--strategies", "replicated,dep,dwdp:cross_step=true"),
         ),
-        (*model, *("--set", "workload.steps=6", "--tokens", "16384", "--cv", "0", "--strategies", variants)),
+        (
+            *model,
+            *("--repeats", "3", "--set", "workload.steps=6", "--tokens", "16384", "--cv", "0"),
+            *("--strategies", variants),
+        ),
+        (*model, "--set", imbalanced, "--set", "strategy.cross_step=true"),
         ("--share", "256MiB", *(() if ranks >= SHARING else ("--repeats", "3"))),
     )
 
@@ -76,5 +94,6 @@ def _cpu(ranks: int) -> tuple[tuple[str, ...], ...]:
         ("--largest", "64MiB", "--share", "8MiB"),
         ("--tokens", "64,256,1024", "--cv", "0,0.3", *small, "--strategies", "replicated,dep,dwdp:cross_step=true"),
         ("--tokens", "256", "--cv", "0", "--set", "workload.steps=3", "--strategies", variants),
+        ("--set", "workload={kind: cv, tokens_per_rank: 256, cv: 0.3, steps: 2}"),
         ("--share", "2MiB"),
     )

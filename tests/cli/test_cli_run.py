@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dwdp_lab.cli.main import main
+from dwdp_lab.view.control.history import History
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
@@ -194,3 +195,17 @@ def test_200_requests_of_a_real_trace_give_the_references_outputs(
     for result in (replicated, dep, dwdp):
         assert result["oracle"]["largest_error"] <= result["oracle"]["bound"]
         assert result["oracle"]["outputs"] == sum(rank["tokens"] for rank in result["per_rank"])
+
+
+def test_saved_runs_are_what_the_control_room_opens(tmp_path: Path) -> None:
+    path = tmp_path / "runs.json"
+    assert main(["run", "--strategies", "dep,dwdp", "--set", "strategy.slots=3", "--save", str(path)]) == 0
+    opened = History().open_text(path.read_text())
+    assert [run.timeline.strategy for run in opened] == ["dep", "dwdp"]
+    assert {run.timeline.provenance for run in opened} == {"recorded"}
+    assert all(run.timeline.spans for run in opened)
+    dep, dwdp = (run.scenario for run in opened)
+    assert dep is not None
+    assert dwdp is not None
+    assert (dep.strategy.name, dwdp.strategy.name, dwdp.strategy.slots) == ("dep", "dwdp", 3)
+    assert main(["run", "--save", str(tmp_path / "no" / "runs.json")]) == 2

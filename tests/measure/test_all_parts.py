@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dwdp_lab.cli import bench, calibrate, doctor
+from dwdp_lab.cli import bench, calibrate, doctor, run
 from dwdp_lab.cli.bench_contention import ORDERS
 from dwdp_lab.cli.bench_strategies import sitting_from
+from dwdp_lab.cli.scenario_options import scenario_from
 from dwdp_lab.measure.all_parts import SHARING, Part, parts
 from dwdp_lab.measure.run_parts import run_parts
 from dwdp_lab.measure.transfers import MachineName
@@ -18,7 +19,7 @@ from dwdp_lab.measure.transfers import MachineName
 def parsed(part: Part) -> argparse.Namespace:
     parser = argparse.ArgumentParser(exit_on_error=False)
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (bench, calibrate, doctor):
+    for command in (bench, calibrate, doctor, run):
         command.add_to(commands)
     return parser.parse_args(part.words)
 
@@ -30,11 +31,11 @@ def test_every_part_is_a_command_of_the_lab(machine: MachineName, ranks: int, qu
     found = {part.name: parsed(part) for part in parts(machine, ranks, quick)}
     assert list(found)[:3] == ["doctor", "copies", "profile"]
     assert ("kernels" in found) == (machine == "cuda")
-    for name in ("copies", "profile", "grid", "variants"):
+    for name in ("copies", "profile", "grid", "variants", "timelines"):
         assert (found[name].machine, found[name].ranks) == (machine, ranks)
     assert found["contention"].ranks == max(ranks, SHARING)
     assert found["contention"].orders == ",".join(ORDERS)
-    files = [str(options.json) for options in found.values()]
+    files = [str(options.json or options.save) for options in found.values()]
     assert len(set(files)) == len(files)
 
 
@@ -49,6 +50,9 @@ def test_the_grids_can_be_run_and_cover_what_is_to_be_predicted(machine: Machine
     for scenarios in (grid, variants):
         names = {scenario.strategy.name for scenario in scenarios}
         assert {"replicated", "dep", "dwdp"} <= names  # ratios to both can be taken
+    timelines = scenario_from(found["timelines"])
+    assert timelines.batches.mean_cv() > 0.1
+    assert timelines.batches.steps == 2
     dwdp = [scenario.strategy for scenario in variants if scenario.strategy.name == "dwdp"]
     assert {one.weight_view for one in dwdp} == {"split", "merged", "composite"}
     assert {one.overlap for one in dwdp} == {one.cross_step for one in dwdp} == {True, False}

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from machines_for_tests import measured
 
+from dwdp_lab.cli.main import main
+from dwdp_lab.measure.recorded_runs import FORM
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.run import run_sim
 from dwdp_lab.timeline.json_form import to_json
@@ -75,12 +77,14 @@ def test_a_bare_timeline_and_one_whose_scenario_is_no_more_can_be_opened() -> No
 def test_shipped_runs_are_there_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "two-gpus.json").write_text(filled().to_text(), encoding="utf-8")
     (tmp_path / "clock.json").write_text('{"format": "of something else"}', encoding="utf-8")
+    grid = ["bench", "strategies", "--machine", "sim", "--tokens", "16", "--json", str(tmp_path / "grid.json")]
+    assert main(grid) == 0  # kept there too, and holds no timelines
     found = {path.stem: path for path in sorted(tmp_path.glob("*.json"))}
     monkeypatch.setattr("dwdp_lab.view.control.history.shipped", lambda *_: found)
     assert [run.timeline.provenance for run in History.with_shipped_runs().runs] == ["recorded"] * 4
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"format": "something else"}', '{"format": "dwdp-lab runs 0"}'])
+@pytest.mark.parametrize("text", ["", "[1]", '{"format": "something else"}', f'{{"format": "{FORM}"}}'])
 def test_other_files_are_refused_and_nothing_is_added(text: str) -> None:
     history = filled()
     with pytest.raises(ValueError, match="the file"):

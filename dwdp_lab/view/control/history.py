@@ -15,7 +15,8 @@ from dwdp_lab.timeline.json_form import FORMAT, from_json, to_json
 from dwdp_lab.timeline.palette import strategy_name
 from dwdp_lab.timeline.span import Timeline
 
-RUNS_FORMAT = "dwdp-lab runs 1"
+RUNS_FORMAT = "dwdp-lab timelines 1"
+"""Not the form of `bench strategies` (measure/recorded_runs.py), which keeps figures and no spans."""
 
 
 @dataclass(frozen=True)
