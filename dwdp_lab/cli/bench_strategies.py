@@ -6,7 +6,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dwdp_lab.cli.output import add_json_option, check_json, console_for, emit, working
+from dwdp_lab.cli.output import (
+    add_json_option,
+    check_json,
+    check_writable,
+    console_for,
+    emit,
+    working,
+    write_text,
+)
 from dwdp_lab.cli.runs_tables import show_runs
 from dwdp_lab.cli.scenario_options import add_scenario_options, scenario_from
 from dwdp_lab.scenario.errors import ScenarioError
@@ -51,6 +59,9 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--calibrate", action="store_true", help="calibrate the ranks first, and keep the profile with the runs"
     )
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help="draw DWDP over the best DEP, over tokens, as an SVG file"
+    )
     parser.add_argument("--title", default="Strategies side by side", help="what the record is called")
     add_scenario_options(parser)
     add_json_option(parser)
@@ -60,6 +71,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def call(options: argparse.Namespace) -> int:
     """Measure what the options ask for. Returns the exit status: 1 when a rank failed."""
     check_json(options)
+    check_writable("--picture", options.picture)
     sitting = sitting_from(options)
     path = None if options.json in (None, "-") else Path(options.json).expanduser()
     kept: list[RunsFile] = []
@@ -81,6 +93,10 @@ def call(options: argparse.Namespace) -> int:
             emit(options, kept[0].to_dict(), lambda console: show_runs(console, kept[0]))
     if path is not None:
         show_runs(console_for(options), kept[0])
+    if options.picture is not None:
+        from dwdp_lab.view.charts.measured_crossover import measured_crossover
+
+        write_text("--picture", options.picture, measured_crossover(kept[0]).svg())
     return 0
 
 
@@ -102,8 +118,11 @@ def sitting_from(options: argparse.Namespace) -> Sitting:
     cvs = _numbers("--cv", options.cv)
     # the profile is kept with the runs, whole: its path would mean nothing elsewhere
     base = scenario_from(argparse.Namespace(**{**vars(options), "hardware": None}))
+    variants = read_variants(options.strategies)
+    if options.picture is not None and not {"dep", "dwdp"} <= {str(one.knobs["strategy.name"]) for one in variants}:
+        raise ScenarioError("--picture", str(options.picture), "draws dwdp over dep", "add both to --strategies")
     links = [base.link_gbps] if options.links is None else [_link(part) for part in options.links.split(",")]
-    scenarios = scenarios_of(base, tokens, cvs, read_variants(options.strategies), links)
+    scenarios = scenarios_of(base, tokens, cvs, variants, links)
     return Sitting(
         options.machine, scenarios, options.repeats, options.seed, options.title, _command(options), _profile(options)
     )

@@ -25,7 +25,7 @@ def parts(machine: MachineName, ranks: int, quick: bool = False) -> tuple[Part, 
     copies, grid, variants, timelines, contention = (_cpu if machine == "cpu" or quick else _cuda)(ranks)
     few = ("--repeats", "1") if quick else ()
     many = ("--machine", machine, "--ranks", str(max(ranks, SHARING)))
-    hardware = ("--hardware", "profile.json")
+    hardware, drawn = ("--hardware", "profile.json"), ("--picture", "crossover.svg")
     found = [
         Part("doctor", ("doctor", "--json", "doctor.json")),
         Part("copies", ("bench", "copies", *where, *copies, *few, "--json", "copies.json")),
@@ -33,7 +33,7 @@ def parts(machine: MachineName, ranks: int, quick: bool = False) -> tuple[Part, 
             "profile",
             ("calibrate", *where, *(["--quick"] if quick else []), "--out", "profile.json", "--json", "samples.json"),
         ),
-        Part("grid", ("bench", "strategies", *where, *grid, *few, *hardware, "--json", "grid.json")),
+        Part("grid", ("bench", "strategies", *where, *grid, *few, *hardware, *drawn, "--json", "grid.json")),
         Part("variants", ("bench", "strategies", *where, *variants, *few, *hardware, "--json", "variants.json")),
         Part(
             "timelines", ("run", *where, *timelines, "--strategies", "replicated,dep,dwdp", "--save", "timelines.json")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dwdp_lab.view.charts.contention import contention
     from dwdp_lab.view.charts.measured_contention import level_shares_chart, pull_rates, reader_fairness, reader_rates
     from dwdp_lab.view.charts.measured_copies import copy_rates, slice_rates
+    from dwdp_lab.view.charts.measured_crossover import measured_crossover
     from dwdp_lab.view.charts.memory import memory_ledger
     from dwdp_lab.view.charts.roofline import roofline
     from dwdp_lab.view.charts.sweeps import crossover, speed_up_map, step_time_over_cv
@@ -33,6 +34,7 @@ _MODULE_OF = {
     "errors_text": "simulated_measured",
     "kind_errors": "simulated_measured",
     "level_shares_chart": "charts.measured_contention",
+    "measured_crossover": "charts.measured_crossover",
     "memory_ledger": "charts.memory",
     "pull_rates": "charts.measured_contention",
     "reader_fairness": "charts.measured_contention",
@@ -56,6 +58,7 @@ __all__ = [
     "errors_text",
     "kind_errors",
     "level_shares_chart",
+    "measured_crossover",
     "memory_ledger",
     "pull_rates",
     "reader_fairness",

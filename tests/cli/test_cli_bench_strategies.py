@@ -39,7 +39,10 @@ def test_a_grid_in_virtual_time(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_person_gets_a_table_and_the_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "runs.json"
-    assert _bench(*GRID, "--links", "none,0.5", "--hardware", "h200", "--json", str(path)) == 0
+    picture = tmp_path / "crossover.svg"
+    options = ("--links", "none,0.5", "--hardware", "h200", "--picture", str(picture), "--json", str(path))
+    assert _bench(*GRID, *options) == 0
+    assert "DWDP over the best DEP" in picture.read_text()
     printed = capsys.readouterr().out
     assert "best DEP" in printed
     assert "simulated on" in printed
@@ -86,6 +89,7 @@ def test_an_interrupt_leaves_what_ran(tmp_path: Path, monkeypatch: pytest.Monkey
         (["--machine", "sim", "--calibrate"], ["--calibrate", "virtual time"]),
         (["--hardware", "h100", "--calibrate"], ["--calibrate", "--hardware gives"]),
         (["--json", "no/such/folder/x.json"], ["--json", "folder"]),
+        (["--strategies", "dwdp", "--picture", "x.svg"], ["--picture", "dwdp over dep"]),
         (["--set", "workload={kind: isl}"], ["workload.kind", "'isl'"]),
     ],
 )
