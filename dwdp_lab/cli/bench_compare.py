@@ -16,8 +16,8 @@ from dwdp_lab.scenario.errors import ScenarioError
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-    from dwdp_lab.measure.predicted_runs import Errors, PredictedRun
-    from dwdp_lab.measure.recorded_runs import RunsFile
+    from dwdp_lab.measure.runs.predicted_runs import Errors, PredictedRun
+    from dwdp_lab.measure.runs.recorded_runs import RunsFile
 
     Compared = dict[str, tuple[RunsFile, tuple[PredictedRun, ...], Errors]]
 
@@ -41,8 +41,8 @@ def call(options: argparse.Namespace) -> int:
     """Compare. Returns the exit status."""
     check_json(options)
     check_writable("--picture", options.picture)
-    from dwdp_lab.measure.predicted_runs import errors_of, predict_runs
-    from dwdp_lab.measure.recorded_runs import kept_runs, read_runs
+    from dwdp_lab.measure.runs.predicted_runs import errors_of, predict_runs
+    from dwdp_lab.measure.runs.recorded_runs import kept_runs, read_runs
     from dwdp_lab.simulate.hardware import load_hardware
 
     names = options.files or list(kept_runs())

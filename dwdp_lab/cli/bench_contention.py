@@ -56,8 +56,8 @@ def call(options: argparse.Namespace) -> int:
     orders = tuple(dict.fromkeys(_order(text) for text in options.orders.split(",")))
     evict = None if options.evict is None else size_option("--evict", options.evict, 0, 1 << 32)
     check_transfer_options(options)
-    from dwdp_lab.measure.contention import bench_contention
-    from dwdp_lab.measure.contention_cases import ContentionOptions
+    from dwdp_lab.measure.transfers.contention import bench_contention
+    from dwdp_lab.measure.transfers.contention_cases import ContentionOptions
 
     chosen = ContentionOptions(share, slices, orders, options.repeats, options.seed, evict)
     command = (
@@ -77,7 +77,7 @@ def _slices(text: str | None, share: int) -> tuple[int | None, ...]:
     """What is asked for; None: of the usual slices those that the share can be cut into."""
     least = max(1024, share // SLICES_AT_MOST)
     if text is None:
-        from dwdp_lab.measure.contention_cases import SLICES
+        from dwdp_lab.measure.transfers.contention_cases import SLICES
 
         return tuple(step for step in SLICES if step is None or least <= step <= share)
     words = (word.strip() for word in text.split(","))

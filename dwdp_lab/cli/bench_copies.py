@@ -45,8 +45,8 @@ def call(options: argparse.Namespace) -> int:
     share = size_option("--share", options.share, 64 << 10, 64 << 30)
     evict = None if options.evict is None else size_option("--evict", options.evict, 0, 1 << 32)
     check_transfer_options(options)
-    from dwdp_lab.measure.copies import bench_copies
-    from dwdp_lab.measure.copies_cases import CopyOptions
+    from dwdp_lab.measure.transfers.copies import bench_copies
+    from dwdp_lab.measure.transfers.copies_cases import CopyOptions
 
     chosen = CopyOptions(largest, share, options.repeats, options.seed, evict)
     command = (

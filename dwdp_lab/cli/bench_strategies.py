@@ -22,8 +22,8 @@ from dwdp_lab.scenario.errors import ScenarioError
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-    from dwdp_lab.measure.recorded_runs import RunsFile
-    from dwdp_lab.measure.strategies_run import Sitting
+    from dwdp_lab.measure.runs.recorded_runs import RunsFile
+    from dwdp_lab.measure.runs.strategies_run import Sitting
     from dwdp_lab.simulate.hardware import Hardware
 
 NAMED = ("machine", "scenario", "model", "ranks", "hardware", "tokens", "cv", "links", "strategies", "repeats", "seed")
@@ -76,7 +76,7 @@ def call(options: argparse.Namespace) -> int:
     path = None if options.json in (None, "-") else Path(options.json).expanduser()
     kept: list[RunsFile] = []
     from dwdp_lab.execute.failures import RankFailed
-    from dwdp_lab.measure.recorded_runs import write_runs
+    from dwdp_lab.measure.runs.recorded_runs import write_runs
 
     def keep(file: RunsFile) -> None:
         kept[:] = [file]
@@ -102,8 +102,8 @@ def call(options: argparse.Namespace) -> int:
 
 def sitting_from(options: argparse.Namespace) -> Sitting:
     """What the options ask for. Raises ScenarioError for anything that cannot be used, before anything is started."""
-    from dwdp_lab.measure.grid import read_variants, scenarios_of
-    from dwdp_lab.measure.strategies_run import Sitting
+    from dwdp_lab.measure.runs.grid import read_variants, scenarios_of
+    from dwdp_lab.measure.runs.strategies_run import Sitting
 
     if not 1 <= options.repeats <= 1000:
         raise ScenarioError("--repeats", options.repeats, "1 to 1000")
@@ -129,7 +129,7 @@ def sitting_from(options: argparse.Namespace) -> Sitting:
 
 
 def _run(sitting: Sitting, options: argparse.Namespace, keep: Any) -> None:
-    from dwdp_lab.measure.strategies_run import measure_grid, simulate_grid
+    from dwdp_lab.measure.runs.strategies_run import measure_grid, simulate_grid
 
     count = sitting.scenarios[0].ranks
     if options.machine == "sim":
@@ -156,7 +156,7 @@ def _run(sitting: Sitting, options: argparse.Namespace, keep: Any) -> None:
             say(f"{doing} ({100 * done:.0f} %)")
 
         if options.calibrate:
-            from dwdp_lab.measure.calibrate import calibrate
+            from dwdp_lab.measure.calibration.calibrate import calibrate
 
             found = calibrate(ranks, sitting.command, progress)
             sitting = sitting._replace(hardware=found.profile)

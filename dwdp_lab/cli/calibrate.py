@@ -16,7 +16,7 @@ from dwdp_lab.scenario.errors import ScenarioError
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-    from dwdp_lab.measure.calibrate import Calibrated
+    from dwdp_lab.measure.calibration.calibrate import Calibrated
 
 
 def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -46,7 +46,7 @@ def call(options: argparse.Namespace) -> int:
     check_writable("--out", out)
     from dwdp_lab.execute.failures import RankFailed
     from dwdp_lab.execute.ranks import Ranks
-    from dwdp_lab.measure.calibrate import calibrate
+    from dwdp_lab.measure.calibration.calibrate import calibrate
 
     command = f"dwdp-lab calibrate --machine {options.machine} --ranks {options.ranks}" + " --quick" * options.quick
     try:

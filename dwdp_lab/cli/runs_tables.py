@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from dwdp_lab.measure.recorded_runs import Row, RunsFile
+    from dwdp_lab.measure.runs.recorded_runs import Row, RunsFile
 
 
 def show_runs(console: Console, file: RunsFile) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dwdp_lab.measure.transfers import MachineName
+from dwdp_lab.measure.transfers.transfers import MachineName
 
 SHARING = 4
 """Ranks that contention is measured with where there are fewer devices: three readers of one source."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from dwdp_lab.measure.transfers import MachineName
+from dwdp_lab.measure.transfers.transfers import MachineName
 
 VERSIONS = ("python", "torch", "triton", "cuda", "driver")
 

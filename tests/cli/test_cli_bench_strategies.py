@@ -12,7 +12,7 @@ from rich.console import Console
 
 from dwdp_lab.cli.main import main
 from dwdp_lab.cli.runs_tables import show_runs
-from dwdp_lab.measure.recorded_runs import read_runs
+from dwdp_lab.measure.runs.recorded_runs import read_runs
 from dwdp_lab.simulate.hardware import load_hardware
 
 GRID = ("--machine", "sim", "--tokens", "16,64", "--cv", "0,0.3")
@@ -61,7 +61,7 @@ def test_no_folder_of_this_machine_is_kept(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_leaves_what_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dwdp_lab.measure import strategies_run
+    from dwdp_lab.measure.runs import strategies_run
 
     path, calls = tmp_path / "runs.json", []
     real = strategies_run.run_sim

@@ -7,7 +7,7 @@ import pytest
 from dwdp_lab.execute.failures import RankFailed
 from dwdp_lab.execute.perform import job_function
 from dwdp_lab.execute.ranks import Ranks
-from dwdp_lab.measure.transfers import ABOUT, JOB
+from dwdp_lab.measure.transfers.transfers import ABOUT, JOB
 from dwdp_lab.scenario.scenario import Scenario
 
 
@@ -27,7 +27,7 @@ def test_every_rank_answers_in_its_place_and_keeps_running_programs(two_ranks: R
     ("function", "words"),
     [
         ("builtins:divmod", "TypeError"),
-        ("dwdp_lab.measure.transfers:no_such_job", "has no function 'no_such_job'"),
+        ("dwdp_lab.measure.transfers.transfers:no_such_job", "has no function 'no_such_job'"),
         ("no_such_module:job", "No module named 'no_such_module'"),
     ],
 )

@@ -13,7 +13,7 @@ from dwdp_lab.cli.bench_strategies import sitting_from
 from dwdp_lab.cli.scenario_options import scenario_from
 from dwdp_lab.measure.all_parts import SHARING, Part, parts
 from dwdp_lab.measure.run_parts import run_parts
-from dwdp_lab.measure.transfers import MachineName
+from dwdp_lab.measure.transfers.transfers import MachineName
 
 
 def parsed(part: Part) -> argparse.Namespace:

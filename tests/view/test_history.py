@@ -9,7 +9,7 @@ import pytest
 from machines_for_tests import measured
 
 from dwdp_lab.cli.main import main
-from dwdp_lab.measure.recorded_runs import FORM
+from dwdp_lab.measure.runs.recorded_runs import FORM
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.run import run_sim
 from dwdp_lab.timeline.json_form import to_json

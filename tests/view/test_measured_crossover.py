@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from dwdp_lab.measure.grid import read_variants, scenarios_of
-from dwdp_lab.measure.over_dep import over_best_dep
-from dwdp_lab.measure.predicted_runs import predict_runs
-from dwdp_lab.measure.recorded_runs import RunsFile
-from dwdp_lab.measure.strategies_run import Sitting, simulate_grid
+from dwdp_lab.measure.runs.grid import read_variants, scenarios_of
+from dwdp_lab.measure.runs.over_dep import over_best_dep
+from dwdp_lab.measure.runs.predicted_runs import predict_runs
+from dwdp_lab.measure.runs.recorded_runs import RunsFile
+from dwdp_lab.measure.runs.strategies_run import Sitting, simulate_grid
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.hardware import load_hardware

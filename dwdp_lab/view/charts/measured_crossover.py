@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dwdp_lab.measure.over_dep import over_best_dep
-from dwdp_lab.measure.predicted_runs import PredictedRun, predict_runs
-from dwdp_lab.measure.recorded_runs import RunsFile
+from dwdp_lab.measure.runs.over_dep import over_best_dep
+from dwdp_lab.measure.runs.predicted_runs import PredictedRun, predict_runs
+from dwdp_lab.measure.runs.recorded_runs import RunsFile
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.timeline.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
 from dwdp_lab.view.charts.chart import Chart, Curve

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from dwdp_lab.measure.predicted_runs import PredictedRun, errors_of
-from dwdp_lab.measure.recorded_runs import RunsFile
+from dwdp_lab.measure.runs.predicted_runs import PredictedRun, errors_of
+from dwdp_lab.measure.runs.recorded_runs import RunsFile
 from dwdp_lab.timeline.palette import GREY, INK, STRATEGY_NAMES
 from dwdp_lab.view.charts.chart import STRATEGY_COLOURS, Chart, Curve
 

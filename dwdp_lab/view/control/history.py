@@ -16,7 +16,7 @@ from dwdp_lab.timeline.palette import strategy_name
 from dwdp_lab.timeline.span import Timeline
 
 RUNS_FORMAT = "dwdp-lab timelines 1"
-"""Not the form of `bench strategies` (measure/recorded_runs.py), which keeps figures and no spans."""
+"""Not the form of `bench strategies` (measure/runs/recorded_runs.py), which keeps figures and no spans."""
 
 
 @dataclass(frozen=True)

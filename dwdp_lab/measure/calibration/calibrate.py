@@ -1,0 +1,113 @@
+"""Calibration: what this machine reaches, measured with its own ranks, as a hardware profile for the simulator."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from dwdp_lab.execute.ranks import OnProgress, Ranks
+from dwdp_lab.measure.calibration.calibrated_profile import calibrated_profile
+from dwdp_lab.measure.calibration.calibration_plan import calibration_plan
+from dwdp_lab.measure.calibration.calibration_runs import run_plan, samples_of, spread_of
+from dwdp_lab.measure.calibration.findings import Found, Samples, fit_samples
+from dwdp_lab.measure.calibration.fit_moves import Line
+from dwdp_lab.measure.calibration.kernels_plan import JOB, KernelReport
+from dwdp_lab.measure.where import where_measured
+from dwdp_lab.simulate.hardware import Hardware
+
+DISTURBED = 0.25
+"""If passes differ by more than this share, something else used the machine."""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A calibration: the profile, what it was found from, by how much passes differed, and how long it took."""
+
+    profile: Hardware
+    samples: Samples
+    found: Found
+    spread: float
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: the profile, and every sample with what the fit makes of it."""
+        units, peaks = self.found.units, self.samples.peaks
+        return {
+            "profile": self.profile.model_dump(mode="json", exclude_none=True),
+            "seconds": self.seconds,
+            "spread": self.spread,
+            "launch_us": self.samples.launch_us,
+            "compute": [
+                {
+                    "what": one.what,
+                    "flops": sum(piece.flops for piece in one.work),
+                    "hbm_bytes": sum(piece.hbm_bytes for piece in one.work),
+                    "rows_per_expert": max(piece.rows_per_expert for piece in one.work),
+                    "us": one.us,
+                    "fitted_us": units.us(one, peaks),
+                }
+                for one in self.samples.compute
+            ],
+            "pulls": [
+                one._asdict() | {"fitted_us": _line_us(self.found.pulls, one.nbytes, one.copies)}
+                for one in self.samples.pulls
+            ],
+            "exchanges": [
+                one._asdict() | {"fitted_us": _line_us(self.found.exchanges[one.kind], one.nbytes)}
+                for one in self.samples.exchanges
+                if one.kind in self.found.exchanges
+            ],
+            "beside_a_pull": [one._asdict() for one in self.samples.slowed],
+            "errors": self.errors(),
+        }
+
+    def errors(self) -> dict[str, float]:
+        """Median relative error of the fit to its own samples, by kind of sample."""
+        plain = {
+            "pulls": [one.us / _line_us(self.found.pulls, one.nbytes, one.copies) for one in self.samples.pulls],
+            "exchanges": [
+                one.us / _line_us(self.found.exchanges[one.kind], one.nbytes)
+                for one in self.samples.exchanges
+                if one.kind in self.found.exchanges
+            ],
+        }
+        return {"compute": self.found.units.error} | {
+            name: median(abs(ratio - 1.0) for ratio in ratios) for name, ratios in plain.items() if ratios
+        }
+
+
+def _line_us(line: Line, nbytes: float, times: float = 1.0) -> float:
+    return nbytes / line.gbps / 1e3 + times * line.fixed_us
+
+
+def calibrate(ranks: Ranks, command: str, progress: OnProgress | None = None, quick: bool = False) -> Calibrated:
+    """Measure the machine of these ranks; takes about a minute. `quick` tries everything out in a few seconds.
+
+    Raises ScenarioError for a group of one rank, and what `Ranks.run` raises.
+    """
+    began = time.monotonic()
+    plan = calibration_plan(ranks.machine, ranks.size, quick)
+    report = _share(progress, 0.0, 0.2)
+    kernels: list[KernelReport] = ranks.perform(JOB, plan.kernels, report)
+    runs = run_plan(plan, lambda scenario: ranks.run(scenario).timeline, _share(progress, 0.2, 1.0))
+    samples = samples_of(plan, runs, kernels)
+    found = fit_samples(samples)
+    environment = runs[-1][-1].timeline.environment
+    memory = min(report.memory_bytes for report in kernels)
+    spread = spread_of(runs)
+    where = where_measured(environment, ranks.machine, ranks.size, command)
+    if spread > DISTURBED:
+        note = (
+            f"disturbed: passes of the same scenario differ by {100 * spread:.0f} %; calibrate again when it is quiet"
+        )
+        where = where._replace(notes=(*where.notes, note))
+    profile = calibrated_profile(samples, found, where, memory)
+    return Calibrated(profile, samples, found, spread, time.monotonic() - began)
+
+
+def _share(progress: OnProgress | None, first: float, last: float) -> OnProgress | None:
+    if progress is None:
+        return None
+    return lambda share, doing: progress(first + share * (last - first), doing)

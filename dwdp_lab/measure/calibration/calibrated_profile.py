@@ -1,0 +1,87 @@
+"""A hardware profile from samples and what was found from them: every number with how it came about. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median
+
+from dwdp_lab.measure.calibration.findings import Found, Samples
+from dwdp_lab.measure.calibration.fit_units import OPERATIONS, Units
+from dwdp_lab.measure.where import Where
+from dwdp_lab.program.operation import Kind
+from dwdp_lab.simulate.hardware import Calibration, Exchange, Hardware, Number, Operation, Reached
+
+DIGITS = 4
+
+
+def calibrated_profile(samples: Samples, found: Found, where: Where, memory_bytes: float) -> Hardware:
+    """The profile of a rank of this machine, while all others are busy too.
+
+    Peaks are what was reached at best, so a link's share is 1; the efficiency of kernels that work in caches may be
+    above 1, as the memory's rate is that of a large copy.
+    """
+
+    def number(value: float, how: str) -> Number:
+        return Number(value=float(f"{value:.{DIGITS}g}"), source=f"measured on {where.words}: {how}")
+
+    peaks, units, link = samples.peaks, found.units, found.pulls
+    count = len(samples.compute)
+    efficiency = {
+        unit: number(share, f"least absolute errors over {count} operations and kernels")
+        for unit, share in units.efficiency.items()
+    }
+    if units.activations:
+        middle = median(share for name, share in units.activations.items() if name in OPERATIONS)
+        efficiency["activations"] = number(middle, "median over kinds of operations, for those that were not measured")
+    operations = {kind: _operation(kind, units, number) for kind in OPERATIONS}
+    slowed = f"medians over {len(samples.slowed)} operations beside pulls that ran all the while"
+    whole = f"{len(samples.pulls)} sizes of pulls, whole and in slices"
+    exchanges = {
+        kind: Exchange(
+            share=number(
+                line.gbps / link.gbps, f"{line.gbps:.3g} GB/s of pulls' {link.gbps:.3g}; {_sizes(samples, kind)}"
+            ),
+            fixed_us=number(max(line.fixed_us, 0.01), f"the line at no bytes; {_sizes(samples, kind)}"),
+        )
+        for kind, line in found.exchanges.items()
+    }
+    slowest = min(exchanges.values(), key=lambda one: one.share.value) if exchanges else None
+    return Hardware(
+        name=f"calibrated-{where.machine}",
+        title=f"{where.device}, measured with {where.ranks} ranks",
+        provenance="calibrated",
+        tflops={precision: number(rate, "the best product") for precision, rate in peaks.tflops.items()},
+        hbm_gbps=number(peaks.hbm_gbps, "the largest copy within a rank, bytes read plus bytes written"),
+        memory_gb=number(memory_bytes / 1e9 / (where.ranks if where.machine == "cpu" else 1), "the device's memory"),
+        link_gbps=number(link.gbps, whole),
+        reached=Reached(
+            efficiency=efficiency,
+            half_rows=None if units.half_rows is None else number(units.half_rows, "from the same fit"),
+            operations={kind: one for kind, one in operations.items() if one.fixed_us or one.activations},
+            link=number(1.0, "link_gbps is what pulls reached"),
+            collective=number(1.0, "no collective was measured") if slowest is None else slowest.share,
+            copy_us=None if link.fixed_us <= 0.0 else number(link.fixed_us, whole),
+            collective_us=None if slowest is None else slowest.fixed_us,
+            exchanges=exchanges,
+            copy_slowdown={unit: number(ratio, slowed) for unit, ratio in found.slowdown.items()},
+        ),
+        calibration=Calibration(
+            device=where.device,
+            versions=where.versions,
+            date=where.date,
+            command=where.command,
+            notes=where.notes,
+        ),
+    )
+
+
+def _operation(kind: Kind, units: Units, number: Callable[[float, str], Number]) -> Operation:
+    fixed, share = units.fixed_us.get(kind), units.activations.get(kind)
+    return Operation(
+        fixed_us=None if fixed is None else number(fixed, "what it took beside FLOPs and bytes, from the same fit"),
+        activations=None if share is None else number(share, "from the same fit"),
+    )
+
+
+def _sizes(samples: Samples, kind: Kind) -> str:
+    return f"a line over {sum(one.kind == kind for one in samples.exchanges)} sizes"

@@ -1,0 +1,1 @@
+"""Copies between ranks, alone and many at once."""

@@ -1,0 +1,191 @@
+"""Calibrating a machine that is itself simulated: what is found predicts other scenarios on it."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+
+from dwdp_lab.measure.calibration.calibrated_profile import calibrated_profile
+from dwdp_lab.measure.calibration.calibration_plan import CalibrationPlan, calibration_plan
+from dwdp_lab.measure.calibration.calibration_runs import run_plan, samples_of, spread_of
+from dwdp_lab.measure.calibration.findings import Samples, fit_samples
+from dwdp_lab.measure.calibration.kernels_plan import KernelReport
+from dwdp_lab.measure.calibration.samples import ComputeSample
+from dwdp_lab.measure.where import Where
+from dwdp_lab.program.operation import Work
+from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.simulate.cost import CostModel
+from dwdp_lab.simulate.hardware import Hardware, Number, load_hardware
+from dwdp_lab.simulate.physics import REALISTIC
+from dwdp_lab.simulate.run import run_sim
+from dwdp_lab.timeline.metrics import metrics
+from dwdp_lab.timeline.span import Timeline
+
+WHERE = Where("cpu", 2, "a machine made up", {"python": "3"}, "2026-11-23T00:00:00", "dwdp-lab calibrate", ())
+
+
+def _number(value: float) -> dict[str, Any]:
+    return {"value": value, "source": "made up"}
+
+
+MACHINE = Hardware.model_validate(
+    {
+        "name": "made-up",
+        "title": "A machine made up",
+        "provenance": "calibrated",
+        "tflops": {"fp32": _number(0.1)},
+        "hbm_gbps": _number(15.0),
+        "memory_gb": _number(8.0),
+        "link_gbps": _number(6.0),
+        "reached": {
+            "efficiency": {
+                "gemm": _number(0.9),
+                "grouped_gemm": _number(0.7),
+                "attention": _number(0.4),
+                "activations": _number(0.3),
+                "memory": _number(0.8),
+            },
+            "half_rows": _number(6.0),
+            "operations": {
+                "attention": {"fixed_us": _number(150.0), "activations": _number(0.2)},
+                "route": {"fixed_us": _number(90.0), "activations": _number(0.1)},
+                "experts": {"fixed_us": _number(180.0), "activations": _number(0.35)},
+                "merge": {"fixed_us": _number(15.0)},
+            },
+            "link": _number(1.0),
+            "collective": _number(0.2),
+            "copy_us": _number(1.5),
+            "collective_us": _number(400.0),
+            "exchanges": {
+                "dispatch": {"share": _number(0.05), "fixed_us": _number(800.0)},
+                "combine": {"share": _number(0.1), "fixed_us": _number(400.0)},
+            },
+            "copy_slowdown": {
+                "gemm": _number(1.2),
+                "attention": _number(1.2),
+                "activations": _number(1.2),
+                "grouped_gemm": _number(1.3),
+                "memory": _number(1.2),
+            },
+        },
+    }
+)
+
+
+def _kernels(plan: CalibrationPlan) -> KernelReport:
+    """What the job would report of the machine."""
+    cost = CostModel.of(MACHINE, None, REALISTIC)
+    works = [
+        (f"product {'fp32'}", Work("gemm", "fp32", one.flops, 4.0 * one.k * one.n)) for one in plan.kernels.products
+    ]
+    works += [
+        (
+            "attention core",
+            Work("attention", "fp32", 2.0 * one.heads * one.head_dim * one.tokens * (one.tokens + 1), 1e3 * one.tokens),
+        )
+        for one in plan.kernels.cores
+    ]
+    samples = [ComputeSample(name, None, (work,), 3.0 + cost.work_us((work,))) for name, work in works]
+    samples += [ComputeSample("copy", None, (Work("memory", "fp32", 0.0, 2e8),), 2e8 / 15e3)]
+    return KernelReport(tuple(samples), {"fp32": 0.1}, 2.0, 16e9)
+
+
+@cache
+def _samples() -> Samples:
+    plan = calibration_plan("cpu", 2)._replace(passes=1)
+    runs = run_plan(plan, lambda scenario: run_sim(scenario, hardware=MACHINE, physics=REALISTIC))
+    return samples_of(plan, runs, [_kernels(plan), _kernels(plan)])
+
+
+@cache
+def _profile() -> Hardware:
+    samples = _samples()
+    return calibrated_profile(samples, fit_samples(samples), WHERE, 16e9)
+
+
+def test_single_numbers_are_found_again() -> None:
+    found, true = _profile(), MACHINE
+    assert found.reached is not None
+    assert true.reached is not None
+    assert found.link_gbps.value == pytest.approx(6.0, rel=0.01)
+    assert found.hbm_gbps.value == pytest.approx(15.0, rel=0.01)
+    assert found.reached.copy_us is not None
+    assert found.reached.copy_us.value == pytest.approx(1.5, rel=0.01)
+    for unit in ("gemm", "attention", "grouped_gemm"):
+        assert found.reached.efficiency[unit].value == pytest.approx(true.reached.efficiency[unit].value, rel=0.03)
+    for kind, operation in true.reached.operations.items():
+        fixed = found.reached.operations[kind].fixed_us
+        assert operation.fixed_us is not None
+        assert fixed is not None
+        assert fixed.value == pytest.approx(operation.fixed_us.value, rel=0.2)
+    for unit, ratio in true.reached.copy_slowdown.items():
+        assert found.reached.copy_slowdown[unit].value == pytest.approx(ratio.value, rel=0.05)
+
+
+def test_each_kind_of_collective_is_found_apart() -> None:
+    """Those that the machine has no numbers of its own for take its general ones."""
+    reached = _profile().reached
+    assert reached is not None
+    expected = {"dispatch": (0.05, 800.0), "combine": (0.1, 400.0), "gather_tokens": (0.2, 400.0)}
+    for kind, (share, fixed_us) in expected.items():
+        assert reached.exchanges[kind].share.value == pytest.approx(share, rel=0.02)  # type: ignore[index]
+        assert reached.exchanges[kind].fixed_us.value == pytest.approx(fixed_us, rel=0.02)  # type: ignore[index]
+
+
+OTHER = {"preset": "tiny", "hidden": 128, "layers": 5, "experts": 12, "top_k": 3, "expert_intermediate": 160}
+
+
+@pytest.mark.parametrize("strategy", ["replicated", "dep", "weight_gather", "dwdp"])
+@pytest.mark.parametrize(("tokens", "cv"), [(100, 0.0), (700, 0.3), (3000, 0.1)])
+@pytest.mark.parametrize("knobs", [{}, {"strategy.weight_view": "merged", "strategy.slice_bytes": 8192}])
+def test_other_scenarios_are_predicted(strategy: str, tokens: int, cv: float, knobs: dict[str, Any]) -> None:
+    scenario = Scenario.create(
+        model=OTHER, strategy={"name": strategy}, workload={"tokens_per_rank": tokens, "cv": cv, "steps": 2}
+    ).replace(**knobs)
+    true, predicted = (
+        metrics(run_sim(scenario, hardware=profile, physics=REALISTIC)).step_ms for profile in (MACHINE, _profile())
+    )
+    assert predicted == pytest.approx(true, rel=0.03)
+
+
+def test_passes_that_differ_tell_of_a_disturbed_machine() -> None:
+    plan = calibration_plan("cpu", 2)._replace(passes=2, compute=(), exchanges=())
+    assert spread_of(run_plan(plan, lambda one: run_sim(one, hardware=MACHINE, physics=REALISTIC))) == 0.0
+    speeds = itertools.cycle((1.0, 2.0))
+
+    def disturbed(scenario: Scenario) -> Timeline:
+        factor, timeline = next(speeds), run_sim(scenario, hardware=MACHINE, physics=REALISTIC)
+        spans = [s._replace(start_us=factor * s.start_us, end_us=factor * s.end_us) for s in timeline.spans]
+        return replace(timeline, spans=tuple(spans))
+
+    assert 0.0 < spread_of(run_plan(plan, disturbed)) <= 1.0 + 1e-9
+
+
+def test_a_profile_says_where_it_comes_from_and_can_be_read_again(tmp_path: Any) -> None:
+    profile = _profile()
+    assert profile.provenance == "calibrated"
+    assert profile.calibration is not None
+    assert (profile.calibration.device, profile.calibration.command) == (WHERE.device, WHERE.command)
+    assert "2 cpu ranks on a machine made up" in profile.link_gbps.source
+    file = tmp_path / "profile.json"
+    file.write_text(profile.model_dump_json(exclude_none=True))
+    assert load_hardware(str(file)) == profile
+
+
+def test_old_profiles_have_no_calibration_and_stay_valid() -> None:
+    profile = load_hardware("h100")
+    assert profile.calibration is None
+    assert profile.reached is not None
+    assert profile.reached.operations == {}
+    assert profile.reached.exchanges == {}
+
+
+def test_numbers_have_few_digits() -> None:
+    profile = _profile()
+    assert isinstance(profile.hbm_gbps, Number)
+    for number in (profile.hbm_gbps, profile.link_gbps, *profile.tflops.values()):
+        assert number.value == float(f"{number.value:.4g}")

@@ -1,0 +1,59 @@
+"""What is kept of a run: the timeline's metrics, times by kind, and what sensors said while it was under way."""
+
+from __future__ import annotations
+
+import pytest
+
+from dwdp_lab.execute.gpu_sample import GpuSample
+from dwdp_lab.measure.runs.figures import Figures
+from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.simulate.run import run_sim
+from dwdp_lab.timeline.compare import kind_times_ms
+from dwdp_lab.timeline.metrics import metrics
+from dwdp_lab.timeline.span import Timeline
+
+
+@pytest.fixture(scope="module")
+def timeline() -> Timeline:
+    return run_sim(Scenario.create())
+
+
+def look(at_us: float, mhz: float | None, watts: float | None, *throttled: str) -> GpuSample:
+    return GpuSample(at_us, mhz, watts, 90.0, throttled, 1.0, None)
+
+
+def test_figures_are_those_of_a_timeline(timeline: Timeline) -> None:
+    kept, measured = Figures.of(timeline), metrics(timeline)
+    assert (kept.step_ms, kept.tokens_per_s, kept.overlap_pct) == (
+        measured.step_ms,
+        measured.tokens_per_s,
+        measured.overlap_pct,
+    )
+    assert kept.kind_ms == pytest.approx(kind_times_ms(timeline), rel=1e-5)
+    assert {"attention", "experts", "pull"} <= set(kept.kind_ms)
+    assert kept.gpu is None
+
+
+def test_sensors_count_only_while_the_run_is_under_way(timeline: Timeline) -> None:
+    end_us = max(span.end_us for span in timeline.spans)
+    first = [look(-1.0, 345.0, 90.0), look(0.0, 1900.0, 600.0), look(end_us, 1700.0, 700.0, "software power cap")]
+    second = [look(end_us / 2, 1800.0, None), look(end_us + 1.0, 345.0, 90.0, "hardware thermal")]
+    kept = Figures.of(timeline, [first, second, []]).gpu
+    assert kept is not None
+    assert (kept.looks, kept.sm_mhz, kept.power_w) == (3, 1800.0, 650.0)
+    assert kept.nvlink_received_gbps is None
+    assert kept.throttled_pct == pytest.approx(100 / 3, rel=1e-5)
+    assert kept.reasons == ["software power cap"]
+    assert Figures.of(timeline, [[look(end_us + 1.0, 345.0, 90.0)]]).gpu is None
+
+
+def test_the_middle_is_each_number_s_median(timeline: Timeline) -> None:
+    base = Figures.of(timeline, [[look(0.0, 1000.0, None)]])
+    slow = base.model_copy(update={"step_ms": 3 * base.step_ms, "kind_ms": base.kind_ms | {"experts": 9.0}})
+    fast = base.model_copy(update={"step_ms": 0.5 * base.step_ms, "gpu": None})
+    middle = Figures.middle([slow, base, fast])
+    assert middle.step_ms == base.step_ms
+    assert middle.kind_ms == base.kind_ms
+    assert middle.gpu is not None
+    assert (middle.gpu.looks, middle.gpu.sm_mhz, middle.gpu.power_w) == (2, 1000.0, None)
+    assert Figures.middle([fast]).gpu is None
