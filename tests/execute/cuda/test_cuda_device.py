@@ -180,7 +180,25 @@ def test_the_faster_way_is_taken_and_remembered(log: Log, device: CudaDevice) ->
     assert ways.set(stream, COPIES, "auto") == stream.way == "batched"
     assert not log
     assert ways.set(stream, COPIES, "plain") == stream.way == "plain"
-    assert choose_copy_way(device, stream, COPIES[:2], ("plain",)) == "plain"
+    assert choose_copy_way(device, stream, COPIES[:2], ("plain",)).way == "plain"
+
+
+def test_batches_that_cuda_refuses_are_no_choice(log: Log, device: CudaDevice) -> None:
+    """A driver may offer them and then not take a peer's memory."""
+    log.runtime.cudaMemcpyBatchAsync = lambda *_: (801,)  # type: ignore[attr-defined]
+    device = CudaDevice(torch.device("cuda", 0), SimpleNamespace())  # type: ignore[arg-type]
+    stream, ways = device.stream("copy"), CopyWays(device)
+    for _ in range(2):
+        told = ways.set(stream, COPIES, "auto")
+        assert told.startswith("plain (batched: ")
+        assert "801" in told
+        assert stream.way == "plain"
+    with pytest.raises(ScenarioError, match=r"strategy\.copy_calls = 'batched'.*refuses"):
+        ways.set(stream, COPIES, "batched")
+    log.runtime.cudaMemcpyAsync = lambda *_: (700,)  # type: ignore[attr-defined]
+    broken = CudaDevice(torch.device("cuda", 0), SimpleNamespace())  # type: ignore[arg-type]
+    with pytest.raises(CudaCallFailed):  # what plain copies cannot do, nobody can
+        CopyWays(broken).set(broken.stream("copy"), COPIES, "auto")
 
 
 def test_bindings_without_batches_say_so(log: Log) -> None:
