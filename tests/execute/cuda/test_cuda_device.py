@@ -16,6 +16,7 @@ from test_copy_calls import COPIES, runtime
 from dwdp_lab.execute.cuda.copy_calls import CudaCallFailed
 from dwdp_lab.execute.cuda.copy_ways import CopyWays, choose_copy_way
 from dwdp_lab.execute.cuda.cuda_device import CudaDevice, cuda_stream
+from dwdp_lab.program.operation import LANES
 from dwdp_lab.scenario.errors import ScenarioError
 
 
@@ -47,9 +48,10 @@ class FakeEvent:
 
 
 class FakeStream:
-    def __init__(self, log: Log, device: torch.device, handle: int) -> None:
+    def __init__(self, log: Log, device: torch.device, priority: int, handle: int) -> None:
         assert device.type == "cuda"
         self.log = log
+        self.priority = priority
         self.cuda_stream = handle
 
     def wait_event(self, event: FakeEvent) -> None:
@@ -68,7 +70,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
         yield
         log.current = before
 
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: FakeStream(log, device, next(handles)))
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device, priority: FakeStream(log, device, priority, next(handles)))
     monkeypatch.setattr(torch.cuda, "Event", lambda enable_timing: FakeEvent(log, enable_timing))
     monkeypatch.setattr(torch.cuda, "stream", on)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: log.capturing)
@@ -150,6 +152,11 @@ def test_events(log: Log, device: CudaDevice) -> None:
         first.wait(object())
     with pytest.raises(TypeError, match="another kind"):
         cuda_stream(object())  # type: ignore[arg-type]
+
+
+def test_collectives_go_ahead_of_compute(device: CudaDevice) -> None:
+    streams = {name: device.stream(name) for name in LANES}
+    assert {name: stream.stream.priority for name, stream in streams.items()} == {"compute": 0, "copy": 0, "comm": -1}
 
 
 def test_one_pinned_word_serves_all_gates(log: Log, device: CudaDevice) -> None:
