@@ -40,10 +40,11 @@ class NcclMeeting:
 
     def _gather(self, gatherings: Sequence[Gathering]) -> None:
         if all(even(one.sizes) for one in gatherings):
-            # one launch for all of them: the small ones (experts, weights) cost no round of their own
+            # one launch for all of them: the small ones (experts, weights) cost no round of their own; as bytes, so
+            # that they are of one type, which some of torch's coalesced collectives ask for
             with _dist.distributed_c10d._coalescing_manager():
                 for own, everyone, _ in gatherings:
-                    _all_gather(everyone, own)
+                    _all_gather(everyone.view(torch.uint8), own.view(torch.uint8))
             return
         self._exchange(([own] * self.ranks, torch.split(everyone, list(sizes))) for own, everyone, sizes in gatherings)
 
