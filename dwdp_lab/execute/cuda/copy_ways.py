@@ -11,6 +11,10 @@ from dwdp_lab.execute.cuda.device import Copy, Stream
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.strategy import CopyCalls
 
+WORTH_IT = 0.97
+"""A way other than the first is taken when it needs no more than this share of the first one's time: times vary by a
+per cent or two, and the same copies should not be made now this way and now that."""
+
 
 class Chosen(NamedTuple):
     """The way that a stream takes, and why not another one that CUDA offers, where it has refused these copies."""
@@ -74,7 +78,8 @@ def choose_copy_way(
             if way == ways[0]:
                 raise
             refused.append(f"{way}: {refusal}")
-    stream.way = min(best, key=lambda way: best[way]) if best else ways[0]
+    first = ways[0]
+    stream.way = min(best, key=lambda way: best[way] * (WORTH_IT if way == first else 1.0)) if best else first
     return Chosen(stream.way, "; ".join(refused))
 
 

@@ -190,6 +190,20 @@ def test_the_faster_way_is_taken_and_remembered(log: Log, device: CudaDevice) ->
     assert choose_copy_way(device, stream, COPIES[:2], ("plain",)).way == "plain"
 
 
+def test_batches_that_are_hardly_faster_are_not_taken(log: Log, device: CudaDevice) -> None:
+    def batched(ms: float) -> Any:
+        def call(*_: Any) -> tuple[int]:
+            log.now_ms += ms
+            return (0,)
+
+        return call
+
+    for ms, way in ((2.95, "plain"), (2.85, "batched")):  # plainly they take 3 ms
+        log.runtime.cudaMemcpyBatchAsync = batched(ms)  # type: ignore[attr-defined]
+        device = CudaDevice(torch.device("cuda", 0), SimpleNamespace())  # type: ignore[arg-type]
+        assert CopyWays(device).set(device.stream("copy"), COPIES, "auto") == way
+
+
 def test_batches_that_cuda_refuses_are_no_choice(log: Log, device: CudaDevice) -> None:
     """A driver may offer them and then not take a peer's memory."""
     log.runtime.cudaMemcpyBatchAsync = lambda *_: (801,)  # type: ignore[attr-defined]
