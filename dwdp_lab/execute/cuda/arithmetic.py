@@ -62,6 +62,9 @@ class Arithmetic(Protocol):
     def combine(self, rows: Tensor, row_of_visit: Tensor, weights: Tensor) -> Tensor:
         """[T, H]: the sum over j of weights[t, j] * rows[row_of_visit[t, j]], -1 counting for nothing; in fp32."""
 
+    def beside_collectives(self) -> Arithmetic:
+        """The same bits, on a GPU some of whose processors collectives may hold all the while."""
+
 
 def arithmetic_on(device: torch.device) -> Arithmetic:
     """Triton's kernels on a GPU, plain torch elsewhere."""

@@ -21,12 +21,17 @@ class CudaEvent:
         self.event: torch.cuda.Event = torch.cuda.Event(enable_timing=timed)  # type: ignore[no-untyped-call]
 
 
+AHEAD: dict[str, int] = {"comm": -1}
+"""Priority of streams by name, the lowest first: a collective that runs beside compute is to get the next processors
+that a kernel leaves, and not to wait, with all peers, until all of the kernel's programs have begun."""
+
+
 class CudaStream:
     """A torch stream, never the default one, which others wait for. `way` is how it hands its copies over."""
 
     def __init__(self, name: str, device: torch.device, ways: dict[CopyWay, Issue]) -> None:
         self.name = name
-        self.stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.stream: torch.cuda.Stream = torch.cuda.Stream(device, AHEAD.get(name, 0))  # type: ignore[no-untyped-call]
         self.handle: int = self.stream.cuda_stream
         self.way: CopyWay = "plain"
         self._ways = ways

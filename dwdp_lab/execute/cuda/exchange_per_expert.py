@@ -45,18 +45,19 @@ class PerExpertExchange:
         ends.stream.run(sort)
         ends.meeting.gather(ends.stream, counts)
         everyone = read(ends.device, ends.stream, ends.buffers, "counts", op, (ranks, experts))
-        to_me = everyone[:, ends.mine.start : ends.mine.stop]
         sent = [int(everyone[ends.rank, cut.start : cut.stop].sum()) for cut in ends.cuts]
-        received: list[int] = to_me.sum(1).tolist()
+        received: list[int] = everyone[:, ends.mine.start : ends.mine.stop].sum(1).tolist()
         self._counts[tokens] = sent, received
 
         def rows() -> list[Swap]:
             normed, _, weights = ends.buffers.get("routed", tokens)
             outgoing = normed.index_select(0, Sorted(*ends.buffers.get("sorted", tokens)).token_of_row)
             incoming = outgoing.new_empty(sum(received), normed.shape[1])
-            # blocks arrive in rank order, each sorted by expert
-            numbers = torch.arange(len(ends.mine), dtype=torch.int32).repeat(ranks)
-            ids = numbers.repeat_interleave(to_me.reshape(-1).long())[:, None].to(normed.device, non_blocking=True)
+            # blocks arrive in rank order, each sorted by expert; made here, as a copy from the host would wait for it
+            (told,) = ends.buffers.get("counts", tokens)
+            to_me = told[:, ends.mine.start : ends.mine.stop].reshape(-1)
+            numbers = torch.arange(len(ends.mine), dtype=torch.int32, device=normed.device).repeat(ranks)
+            ids = torch.repeat_interleave(numbers, to_me.long(), output_size=sum(received))[:, None]
             ends.buffers.put("received", op, incoming, ids, weights.new_ones(len(ids), 1))
             return [Swap(outgoing, incoming, sent, received)]
 

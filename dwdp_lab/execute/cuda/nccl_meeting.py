@@ -1,12 +1,12 @@
 """Collectives over NCCL, from GPU to GPU.
 
-Where ranks have different numbers of rows an all-gather becomes sends and receives of exactly those, and a
-reduce-scatter sends and receives with the sum at home: NCCL's own forms would need padding to the longest.
+Where ranks have different numbers of rows NCCL's own forms would need padding to the longest. Then each pair of ranks
+sends and receives exactly what there is, all tensors in one launch, and what a rank has for itself never enters NCCL.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -22,27 +22,31 @@ _dist: Any = dist
 _all_gather = getattr(dist, "all_gather_single", None) or _dist.all_gather_into_tensor
 _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or _dist.reduce_scatter_tensor
 
+Pieces = tuple[Sequence[Tensor], Sequence[Tensor]]
+"""For each rank what it is sent, and where what it sends is put; of one tensor."""
+
 
 class NcclMeeting:
     """The default process group: NCCL for GPUs, gloo for what goes through the host."""
 
     notes: tuple[str, ...] = ("collectives over NCCL",)
 
-    def __init__(self, ranks: int) -> None:
+    def __init__(self, ranks: int, rank: int) -> None:
         self.ranks = ranks
+        self.rank = rank
 
     def gather(self, stream: Stream, make: Callable[[], Sequence[Gathering]]) -> None:
         stream.run(lambda: self._gather(make()))
 
     def _gather(self, gatherings: Sequence[Gathering]) -> None:
         if all(even(one.sizes) for one in gatherings):
-            # one launch for all of them: the small ones (experts, weights) cost no round of their own
+            # one launch for all of them: the small ones (experts, weights) cost no round of their own; as bytes, so
+            # that they are of one type, which some of torch's coalesced collectives ask for
             with _dist.distributed_c10d._coalescing_manager():
                 for own, everyone, _ in gatherings:
-                    _all_gather(everyone, own)
+                    _all_gather(everyone.view(torch.uint8), own.view(torch.uint8))
             return
-        for own, everyone, sizes in gatherings:
-            dist.all_to_all(list(torch.split(everyone, list(sizes))), [own] * self.ranks)
+        self._exchange(([own] * self.ranks, torch.split(everyone, list(sizes))) for own, everyone, sizes in gatherings)
 
     def scatter_sums(self, stream: Stream, make: Callable[[], Sums]) -> None:
         stream.run(lambda: self._scatter_sums(make()))
@@ -52,9 +56,13 @@ class NcclMeeting:
         if even(sizes):
             _reduce_scatter(own, partial)
             return
-        arrived = torch.empty(self.ranks, *own.shape, dtype=own.dtype, device=own.device)
-        dist.all_to_all(list(arrived), list(torch.split(partial, list(sizes))))
-        torch.sum(arrived, 0, out=own)  # in fp32, rounded once
+        parts = torch.split(partial, list(sizes))
+        arrived = [parts[self.rank] if rank == self.rank else torch.empty_like(own) for rank in range(self.ranks)]
+        self._exchange([(parts, arrived)])
+        if self.ranks == 2:  # in fp32, rounded once, as below, and with nothing copied
+            torch.add(arrived[0], arrived[1], out=own)
+        else:
+            torch.sum(torch.stack(arrived), 0, out=own)
 
     def add_up(self, stream: Stream, make: Callable[[], Tensor]) -> None:
         stream.run(lambda: dist.all_reduce(make()))
@@ -63,8 +71,10 @@ class NcclMeeting:
         stream.run(lambda: self._swap(make()))
 
     def _swap(self, swaps: Sequence[Swap]) -> None:
-        for outgoing, incoming, sent, received in swaps:
-            dist.all_to_all_single(incoming, outgoing, list(received), list(sent))
+        self._exchange(
+            (torch.split(outgoing, list(sent)), torch.split(incoming, list(received)))
+            for outgoing, incoming, sent, received in swaps
+        )
 
     def send(self, stream: Stream, make: Callable[[], Tensor], peer: int) -> None:
         stream.run(lambda: dist.send(make(), peer))
@@ -74,6 +84,25 @@ class NcclMeeting:
 
     def deal(self, parts: Sequence[Any]) -> list[Any]:
         return exchange_objects(list(parts))
+
+    def _exchange(self, tensors: Iterable[Pieces]) -> None:
+        """Every rank's pieces to every rank, of all tensors at once. Both ends know of each piece how long it is, so
+        empty ones need not travel."""
+        here: list[tuple[Tensor, Tensor]] = []
+        messages: list[dist.P2POp] = []
+        for outgoing, incoming in tensors:
+            for peer, (out, into) in enumerate(zip(outgoing, incoming, strict=True)):
+                if peer == self.rank:
+                    here.append((out, into))
+                    continue
+                messages += [dist.P2POp(dist.isend, out, peer)] if out.numel() else []
+                messages += [dist.P2POp(dist.irecv, into, peer)] if into.numel() else []
+        under_way = dist.batch_isend_irecv(messages) if messages else []
+        for out, into in here:  # while the others travel: NCCL has taken a stream of its own
+            if into is not out:
+                into.copy_(out)
+        for each in under_way:
+            each.wait()  # the current stream waits, not the host
 
 
 def _received(rows: Tensor, peer: int) -> None:

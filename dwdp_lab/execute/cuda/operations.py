@@ -35,7 +35,7 @@ class Computation:
         self.setup = setup
         self.device = device
         self.streams = streams
-        self.arithmetic = arithmetic
+        self.arithmetic = arithmetic.beside_collectives() if setup.beside_collectives else arithmetic
         self.buffers = Buffers({lane: stream for lane, stream in streams.items() if lane in setup.lanes})
         self.chosen: dict[Place, Tensor] = {}
         """The experts [T, k] int32 that each MoE layer chose, if they are asked for."""

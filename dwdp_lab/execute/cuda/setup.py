@@ -19,7 +19,7 @@ from dwdp_lab.model.layers import KV
 from dwdp_lab.model.narrow import kv_of_head, narrow_cache
 from dwdp_lab.model.supported import torch_dtype
 from dwdp_lab.model.weights import LayerWeights
-from dwdp_lab.program.operation import ALL_REDUCES, Lane, Op
+from dwdp_lab.program.operation import ALL_REDUCES, MESSAGES, Lane, Op
 from dwdp_lab.scenario.batches import Batch
 from dwdp_lab.scenario.model_shape import ModelShape
 from dwdp_lab.scenario.scenario import Scenario
@@ -46,6 +46,8 @@ class Setup:
     lanes: frozenset[Lane]
     """Those that read or write hidden states and what comes of them; not those that only move weights."""
     outputs: bool
+    beside_collectives: bool = False
+    """Whether ranks compute while a collective or a message of theirs is under way."""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -96,6 +98,7 @@ def prepare(
         meeting=meeting,
         lanes=frozenset(op.lane for op in ops if not _moves_weights(op)),
         outputs=order.outputs,
+        beside_collectives=bool(order.kinds & ({"gather_weights"} | MESSAGES)),
         notes=[*experts.notes, *_notes(order)],
     )
 

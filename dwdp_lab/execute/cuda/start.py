@@ -63,7 +63,7 @@ def join(gpus: int, session: RankSession) -> Meeting:
         join_process_group(session)
         return HostMeeting(session.ranks)
     join_process_group(session, "cpu:gloo,cuda:nccl", torch.device("cuda", session.rank))
-    return NcclMeeting(session.ranks)
+    return NcclMeeting(session.ranks, session.rank)
 
 
 def _environment(session: RankSession, gpus: int, name: str) -> dict[str, Any]:

@@ -53,3 +53,6 @@ class TorchArithmetic:
     def combine(self, rows: Tensor, row_of_visit: Tensor, weights: Tensor) -> Tensor:
         padded = torch.cat([rows, torch.zeros_like(rows[:1]) if len(rows) else rows.new_zeros(1, rows.shape[1])])
         return weighted_sum(padded[row_of_visit.long()], weights)
+
+    def beside_collectives(self) -> TorchArithmetic:
+        return self

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from dwdp_kernels.choice import choose_experts
 from dwdp_kernels.expert_mlp import LayerConfig, combine, expert_mlp
@@ -15,9 +17,17 @@ from torch.nn import functional
 
 from dwdp_lab.execute.cuda.arithmetic import ExpertTables, Sorted
 
+PARTS_BESIDE_COLLECTIVES = 8
+"""A GEMM's programs stay until all their tiles are done, as many as fit at once. Where NCCL holds some processors, the
+programs that find no place begin when the others have ended, and the GEMM takes twice as long. Cut into so many times
+as many programs, each with as many times fewer tiles, it is late by a part of that."""
+
 
 class TritonArithmetic:
-    """Nothing here waits for the GPU."""
+    """Nothing here waits for the GPU. `parts`: how many times as many programs as fit at once share a GEMM's tiles."""
+
+    def __init__(self, parts: int = 1) -> None:
+        self.parts = parts
 
     def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         return functional.rms_norm(x, weight.shape, weight, eps)  # one kernel, from torch 2.9 on
@@ -40,16 +50,21 @@ class TritonArithmetic:
         return Sorted(*route_visits(ids, groups))
 
     def experts(self, x: Tensor, ids: Tensor, weights: Tensor, tables: ExpertTables, visits: int) -> Tensor:
-        return expert_mlp(x, ids, weights, tables.w13, tables.w2, layer_config(x, tables, visits))
+        config = layer_config(x, tables, visits, self.parts)
+        return expert_mlp(x, ids, weights, tables.w13, tables.w2, config)
 
     def combine(self, rows: Tensor, row_of_visit: Tensor, weights: Tensor) -> Tensor:
         return combine(rows, row_of_visit, weights)
 
+    def beside_collectives(self) -> TritonArithmetic:
+        return TritonArithmetic(PARTS_BESIDE_COLLECTIVES)
 
-def layer_config(x: Tensor, tables: ExpertTables, visits: int) -> LayerConfig:
+
+def layer_config(x: Tensor, tables: ExpertTables, visits: int, parts: int = 1) -> LayerConfig:
     """The tiles for so many visits. They follow from sizes alone, never from where weights lie: every weight view
     computes in the same order, and so gives the same bits."""
     device = device_of(x)
     hidden, inner = tables.w13.columns, tables.w13.rows // 2
     up = Problem("swiglu", tables.w13.experts, visits, hidden, inner, tables.w13.dtype.itemsize)
-    return LayerConfig(config_for(up, device), config_for(up._replace(kind="product", k=inner, n=hidden), device))
+    both = (config_for(one, device) for one in (up, up._replace(kind="product", k=inner, n=hidden)))
+    return LayerConfig(*(replace(one, programs_per_processor=parts * one.programs_per_processor) for one in both))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dwdp_lab.execute.cuda.clock import anchor, clock
+from dwdp_lab.execute.cuda.copy_calls import CudaCallFailed
 from dwdp_lab.execute.cuda.device import Copy, Device, Stream
 from dwdp_lab.execute.cuda.gate import hold_until, opened_at
 from dwdp_lab.execute.cuda.store_plan import up
@@ -33,7 +34,7 @@ class CudaEnd:
     ) -> None:
         self.notes = [f"peers' memory: {transport.words}"]
         self._device = device
-        self._streams = streams
+        self._streams = dict(streams)
         self._session = session
         with ExitStack() as own, ExitStack() as peers:
             nbytes = up(max(plan.shared_bytes, 1), transport.page)
@@ -51,7 +52,25 @@ class CudaEnd:
             self._other = torch.zeros(plan.evict_bytes, dtype=torch.uint8, device=device.torch_device)
             device.synchronize()
             session.gather("memory filled", None)
+            self._replace_refused(session, nbytes)
             self._own, self._peers = own.pop_all(), peers.pop_all()
+
+    def _replace_refused(self, session: RankSession, nbytes: int) -> None:
+        """Ways that the driver offers and refuses for such memory become plain copies, and that is said."""
+        source = self._sources[(session.rank + 1) % session.ranks]
+        half = min(nbytes, len(self._target)) // 2
+        few = [Copy(self._target_address + start, source + start, half) for start in (0, half)]
+        for way, stream in tuple(self._streams.items()):
+            try:
+                stream.copy(few)
+            except CudaCallFailed as refusal:
+                if way == "plain":
+                    raise
+                self._streams[way] = self._streams["plain"]
+                self.notes.append(
+                    f"{way} copies are refused here: what goes by that name was copied plainly ({refusal})"
+                )
+        self._device.synchronize()
 
     def target(self, nbytes: int) -> Tensor:
         return self._target[:nbytes]

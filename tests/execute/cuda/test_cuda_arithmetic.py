@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from dwdp_kernels.choice import choose_experts_reference
@@ -109,3 +112,20 @@ def test_the_kernels_references_are_the_model_s() -> None:
         expected = choose_experts_reference(logits, bias, 3, normalise, torch.bfloat16)
         assert torch.equal(ids, expected[0])
         assert torch.equal(weights, expected[1])
+
+
+def test_beside_collectives_the_same_tiles_are_shared_by_more_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    triton_arithmetic = pytest.importorskip("dwdp_lab.execute.cuda.triton_arithmetic")
+    launch = pytest.importorskip("dwdp_kernels.launch")
+    monkeypatch.setattr(triton_arithmetic, "device_of", lambda _: launch.Device("NVIDIA H200", (9, 0), 132))
+    seen: list[Any] = []
+    monkeypatch.setattr(triton_arithmetic, "expert_mlp", lambda *arguments: seen.append(arguments[-1]))
+    x, w13, w2 = torch.empty(4, 64), torch.empty(8, 64, 64), torch.empty(8, 64, 32)
+    tables = LayerTables(expert_table(w13), expert_table(w2))
+    nothing = torch.empty(0)
+    alone = triton_arithmetic.TritonArithmetic()
+    for arithmetic in (alone, alone.beside_collectives()):
+        arithmetic.experts(x, nothing, nothing, tables, 4096)
+    for one, shared in zip(*seen, strict=True):
+        assert shared.programs_per_processor == 8 * one.programs_per_processor
+        assert replace(shared, programs_per_processor=one.programs_per_processor) == one

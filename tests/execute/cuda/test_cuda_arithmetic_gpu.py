@@ -62,6 +62,7 @@ def test_kernels_agree_with_torch(dtype: torch.dtype) -> None:
     tables = LayerTables(expert_table(w13), expert_table(w2))
     found = kernels.experts(x, groups, weights, tables, rows)
     assert alike(found, plain.experts(x, groups, weights, tables, rows), dtype)
+    assert torch.equal(found, kernels.beside_collectives().experts(x, groups, weights, tables, rows))
     sorted_rows = random(rows, HIDDEN, dtype=dtype)
     assert alike(
         kernels.combine(sorted_rows, mine.row_of_visit, weights),

@@ -16,6 +16,7 @@ from test_copy_calls import COPIES, runtime
 from dwdp_lab.execute.cuda.copy_calls import CudaCallFailed
 from dwdp_lab.execute.cuda.copy_ways import CopyWays, choose_copy_way
 from dwdp_lab.execute.cuda.cuda_device import CudaDevice, cuda_stream
+from dwdp_lab.program.operation import LANES
 from dwdp_lab.scenario.errors import ScenarioError
 
 
@@ -47,9 +48,10 @@ class FakeEvent:
 
 
 class FakeStream:
-    def __init__(self, log: Log, device: torch.device, handle: int) -> None:
+    def __init__(self, log: Log, device: torch.device, priority: int, handle: int) -> None:
         assert device.type == "cuda"
         self.log = log
+        self.priority = priority
         self.cuda_stream = handle
 
     def wait_event(self, event: FakeEvent) -> None:
@@ -68,7 +70,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
         yield
         log.current = before
 
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: FakeStream(log, device, next(handles)))
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device, priority: FakeStream(log, device, priority, next(handles)))
     monkeypatch.setattr(torch.cuda, "Event", lambda enable_timing: FakeEvent(log, enable_timing))
     monkeypatch.setattr(torch.cuda, "stream", on)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: log.capturing)
@@ -152,6 +154,11 @@ def test_events(log: Log, device: CudaDevice) -> None:
         cuda_stream(object())  # type: ignore[arg-type]
 
 
+def test_collectives_go_ahead_of_compute(device: CudaDevice) -> None:
+    streams = {name: device.stream(name) for name in LANES}
+    assert {name: stream.stream.priority for name, stream in streams.items()} == {"compute": 0, "copy": 0, "comm": -1}
+
+
 def test_one_pinned_word_serves_all_gates(log: Log, device: CudaDevice) -> None:
     streams = [device.stream("compute"), device.stream("copy")]
     word = log.runtime.word  # type: ignore[attr-defined]
@@ -180,7 +187,39 @@ def test_the_faster_way_is_taken_and_remembered(log: Log, device: CudaDevice) ->
     assert ways.set(stream, COPIES, "auto") == stream.way == "batched"
     assert not log
     assert ways.set(stream, COPIES, "plain") == stream.way == "plain"
-    assert choose_copy_way(device, stream, COPIES[:2], ("plain",)) == "plain"
+    assert choose_copy_way(device, stream, COPIES[:2], ("plain",)).way == "plain"
+
+
+def test_batches_that_are_hardly_faster_are_not_taken(log: Log, device: CudaDevice) -> None:
+    def batched(ms: float) -> Any:
+        def call(*_: Any) -> tuple[int]:
+            log.now_ms += ms
+            return (0,)
+
+        return call
+
+    for ms, way in ((2.95, "plain"), (2.85, "batched")):  # plainly they take 3 ms
+        log.runtime.cudaMemcpyBatchAsync = batched(ms)  # type: ignore[attr-defined]
+        device = CudaDevice(torch.device("cuda", 0), SimpleNamespace())  # type: ignore[arg-type]
+        assert CopyWays(device).set(device.stream("copy"), COPIES, "auto") == way
+
+
+def test_batches_that_cuda_refuses_are_no_choice(log: Log, device: CudaDevice) -> None:
+    """A driver may offer them and then not take a peer's memory."""
+    log.runtime.cudaMemcpyBatchAsync = lambda *_: (801,)  # type: ignore[attr-defined]
+    device = CudaDevice(torch.device("cuda", 0), SimpleNamespace())  # type: ignore[arg-type]
+    stream, ways = device.stream("copy"), CopyWays(device)
+    for _ in range(2):
+        told = ways.set(stream, COPIES, "auto")
+        assert told.startswith("plain (batched: ")
+        assert "801" in told
+        assert stream.way == "plain"
+    with pytest.raises(ScenarioError, match=r"strategy\.copy_calls = 'batched'.*refuses"):
+        ways.set(stream, COPIES, "batched")
+    log.runtime.cudaMemcpyAsync = lambda *_: (700,)  # type: ignore[attr-defined]
+    broken = CudaDevice(torch.device("cuda", 0), SimpleNamespace())  # type: ignore[arg-type]
+    with pytest.raises(CudaCallFailed):  # what plain copies cannot do, nobody can
+        CopyWays(broken).set(broken.stream("copy"), COPIES, "auto")
 
 
 def test_bindings_without_batches_say_so(log: Log) -> None:

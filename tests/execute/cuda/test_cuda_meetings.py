@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
-from meeting_processes import RANKS, Report, reports
+from meeting_checks import (
+    check_messages_and_objects,
+    check_rows_of_all,
+    check_rows_to_each,
+    check_sums_of_all,
+)
+from meeting_processes import RANKS, Report, reports, uneven_sizes
 
 pytestmark = pytest.mark.ranks
 
@@ -22,30 +27,18 @@ def ranks(request: pytest.FixtureRequest, everyone: list[tuple[Report, Report]])
     return [report[request.param == "nccl"] for report in everyone]
 
 
-@pytest.mark.parametrize(("name", "sizes"), [("even", [2, 2, 2]), ("uneven", [3, 0, 1])])
+@pytest.mark.parametrize(("name", "sizes"), [("even", [2] * RANKS), ("uneven", uneven_sizes(RANKS))])
 def test_rows_of_all_ranks(ranks: list[Report], name: str, sizes: list[int]) -> None:
-    owners = torch.arange(RANKS).repeat_interleave(torch.tensor(sizes))
-    counted = torch.arange(4.0 * sum(sizes)).view(-1, 4)
-    for rank, report in enumerate(ranks):
-        rows, ids = report[f"gather {name}"]
-        assert torch.equal(rows, owners[:, None].expand(-1, 4).float())
-        assert torch.equal(ids, owners[:, None].expand(-1, 2).int())
-        begin = sum(sizes[:rank])
-        assert torch.equal(report[f"sums {name}"], 6 * counted[begin : begin + sizes[rank]])  # 1 + 2 + 3
+    check_rows_of_all(ranks, name, sizes)
 
 
 def test_sums_of_all_ranks(ranks: list[Report]) -> None:
-    for report in ranks:
-        assert torch.equal(report["add up"], torch.full((2, 4), 3.0))
+    check_sums_of_all(ranks)
 
 
 def test_rows_to_each_rank(ranks: list[Report]) -> None:
-    for rank, report in enumerate(ranks):
-        expected = [10 * peer + rank for peer in range(RANKS) for _ in range((rank + peer) % 3)]
-        assert report["swap"][:, 0].tolist() == expected
+    check_rows_to_each(ranks)
 
 
 def test_messages_and_objects(ranks: list[Report]) -> None:
-    assert torch.equal(ranks[2]["message"], torch.full((2, 4), 7.0))
-    for rank, report in enumerate(ranks):
-        assert report["deal"] == [(peer, rank) for peer in range(RANKS)]
+    check_messages_and_objects(ranks)

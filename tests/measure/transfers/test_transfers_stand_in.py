@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from adversary import World, chooser
 from host_memory import HostMemory, no_files_left
-from stand_in_device import StandInDevice
+from stand_in_device import StandInDevice, StandInStream
 from stand_in_group import StandInSession, Table
 
 from dwdp_lab.execute.cuda.block_transport import BlockTransport
+from dwdp_lab.execute.cuda.copy_calls import CudaCallFailed
 from dwdp_lab.execute.cuda.device import Copy
 from dwdp_lab.measure.transfers import transfers_cuda, transfers_rank
 from dwdp_lab.measure.transfers.copies_cases import CopyOptions, copy_cases
@@ -83,6 +84,21 @@ def test_a_lost_copy_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group.world, "torn", lambda copies: torn(copies)[1:] if len(copies) > 1 else torn(copies))
     with pytest.raises(WrongBytes):
         group.measure(Plan("cuda", CASES, repeats=1), monkeypatch)
+
+
+def test_a_way_that_cuda_refuses_is_replaced_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(stream: StandInStream, copies: Sequence[Copy]) -> None:
+        if stream.name.startswith("batched"):
+            raise CudaCallFailed(f"copying {len(copies)} pieces in one call: cudaErrorNotSupported")
+        copy(stream, copies)
+
+    copy = StandInStream.copy
+    monkeypatch.setattr(StandInStream, "copy", refuse)
+    found = Group(2).measure(Plan("cuda", CASES, repeats=1), monkeypatch)
+    for report in found:
+        assert "batched copies are refused here" in report.notes[1]
+        assert "cudaErrorNotSupported" in report.notes[1]
+    assert found[0].checked_bytes == 2 * sum(case.round_bytes(0) for case in CASES)
 
 
 class Script:
