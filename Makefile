@@ -17,10 +17,10 @@ AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 IN_VENV = PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test lint types unit notebooks test-gpu format clean
+.PHONY: help setup lab test lint types unit notebooks test-browser bench-browser test-gpu format clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(VENV)/.ready  ## create .venv with everything at the tested versions
 
@@ -59,6 +59,17 @@ unit: $(VENV)/.ready
 notebooks: $(VENV)/.ready
 	@# learner notebooks note what was solved: here, not in the progress of whoever runs the tests
 	$(if $(NOTEBOOKS),$(IN_VENV) DWDP_LAB_PROGRESS=$(CURDIR)/$(VENV)/progress.json $(BIN)/pytest --nbval --nbval-cell-timeout=120 --timeout=180 -x $(NOTEBOOKS))
+
+test-browser: $(VENV)/.browser  ## the control room in a real Chromium (Debian: apt install chromium)
+	$(IN_VENV) $(BIN)/pytest tests/browser
+
+bench-browser: $(VENV)/.browser  ## how long a slider takes to a new picture there, and Stop to no rank
+	$(IN_VENV) $(BIN)/python tests/browser/slider_to_picture.py
+	$(IN_VENV) $(BIN)/python tests/browser/stop_to_idle.py
+
+$(VENV)/.browser: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
+	@touch $@
 
 test-gpu: $(VENV)/.ready  ## the tests that need NVIDIA GPUs, and the notebooks, whose ranks are GPU ranks there
 	$(IN_VENV) $(BIN)/pytest -m gpu

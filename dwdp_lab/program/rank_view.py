@@ -137,12 +137,14 @@ class RankView:
         return Op("pull", "copy", step, layer, waits, signals, pull=self._pulled(step, layer), slot=slot)
 
     def _pulled(self, step: int, layer: int) -> Pull:
-        if self.knobs.pull == "all":
-            return pull_of(self.scenario, self.rank)
-        key = (step, self._routing_variant(layer))
+        everything = self.knobs.pull == "all"
+        key = (0, 0) if everything else (step, self._routing_variant(layer))
         if key not in self._pulls:
-            visited = self.amounts.visited(self.tokens(step), layer)
-            self._pulls[key] = routed_pull_of(self.scenario, self.rank, visited)
+            if everything:
+                self._pulls[key] = pull_of(self.scenario, self.rank)
+            else:
+                visited = self.amounts.visited(self.tokens(step), layer)
+                self._pulls[key] = routed_pull_of(self.scenario, self.rank, visited)
         return self._pulls[key]
 
     def merge(self, step: int, layer: int, slot: int) -> Op:

@@ -23,7 +23,7 @@ class ComputeLane:
     of the ends that `begin`, `reconsider` and `goes_on` return still counts: the last.
     """
 
-    __slots__ = ("_disturbed_us", "_left_us", "_pieces", "_place", "_since_us", "index", "unit_us", "version")
+    __slots__ = ("_disturbed_us", "_left_us", "_lost", "_pieces", "_place", "_since_us", "index", "unit_us", "version")
 
     def __init__(self) -> None:
         self.index = -1  # the operation that runs; -1: none
@@ -32,6 +32,7 @@ class ComputeLane:
         self._pieces: tuple[Piece, ...] = ()
         self._place = 0
         self._left_us = 0.0  # of the current piece, as if alone; below 0: surplus
+        self._lost = 0.0  # the share of its speed that it loses to a full disturbance
         self._since_us = 0.0
         self._disturbed_us = 0.0
 
@@ -44,46 +45,47 @@ class ComputeLane:
         self._place = 0
         self._since_us, self._disturbed_us = now_us, disturbed_us
         if pieces:
-            self._next_piece()
+            self._take(pieces[0])
         return self._end(now_us, disturbance)
 
     def reconsider(self, now_us: float, disturbed_us: float, disturbance: float) -> float | None:
         """The disturbance may have changed. Returns the new end of the piece, None when nothing runs."""
         if self.index < 0 or not self._pieces:
             return None
-        self._progress(now_us, disturbed_us)
+        self._progress(self._pieces[self._place], now_us, disturbed_us)
         return self._end(now_us, disturbance)
 
     def goes_on(self, now_us: float, disturbed_us: float, disturbance: float) -> float | None:
         """The current piece may have ended. Returns when it, or the next one, may; None when the operation is done."""
-        if self._pieces:
-            self._progress(now_us, disturbed_us)
-            piece = self._pieces[self._place]
+        pieces = self._pieces
+        if pieces:
+            piece = pieces[self._place]
+            self._progress(piece, now_us, disturbed_us)
             if self._left_us > ROUNDING * (piece.alone_us + now_us):
                 return self._end(now_us, disturbance)
             self.unit_us[piece.unit] += self._left_us  # the surplus is not its time, but the next one's
             self._place += 1
-            if self._place < len(self._pieces):
-                self._next_piece()
+            if self._place < len(pieces):
+                self._take(pieces[self._place])
                 return self._end(now_us, disturbance)
         self.index = -1
         return None
 
-    def _next_piece(self) -> None:
-        piece = self._pieces[self._place]
-        self.unit_us[piece.unit] -= self._left_us
-        self._left_us += piece.alone_us
+    def _take(self, piece: Piece) -> None:
+        """Begin a piece, with what was left too much or too little of the one before."""
+        unit, alone_us, slowdown = piece
+        self.unit_us[unit] -= self._left_us
+        self._left_us += alone_us
+        self._lost = 1.0 - 1.0 / slowdown
 
-    def _progress(self, now_us: float, disturbed_us: float) -> None:
-        piece = self._pieces[self._place]
+    def _progress(self, piece: Piece, now_us: float, disturbed_us: float) -> None:
         took = now_us - self._since_us
         self.unit_us[piece.unit] += took
-        self._left_us -= took - (1.0 - 1.0 / piece.slowdown) * (disturbed_us - self._disturbed_us)
+        self._left_us -= took - self._lost * (disturbed_us - self._disturbed_us)
         self._since_us, self._disturbed_us = now_us, disturbed_us
 
     def _end(self, now_us: float, disturbance: float) -> float:
         self.version += 1
         if self._left_us <= 0.0 or not self._pieces:
             return now_us
-        lost = (1.0 - 1.0 / self._pieces[self._place].slowdown) * disturbance
-        return now_us + self._left_us / (1.0 - lost)
+        return now_us + self._left_us / (1.0 - self._lost * disturbance)

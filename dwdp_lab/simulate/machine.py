@@ -12,14 +12,16 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dwdp_lab.program.operation import COLLECTIVES, MESSAGES, Op, Program, Pull, Stage, Unit
 from dwdp_lab.simulate.compute_lane import ComputeLane
-from dwdp_lab.simulate.cost import CostModel
+from dwdp_lab.simulate.cost import CostModel, Piece
 from dwdp_lab.simulate.links import Links, PrivateLinks
 from dwdp_lab.simulate.meetings import Arrival, Meetings
 from dwdp_lab.simulate.one_source_links import OneSourceLinks
-from dwdp_lab.simulate.progress import Progress
+from dwdp_lab.simulate.one_source_nodes import OneSourceNodes
+from dwdp_lab.simulate.progress import Order, Progress, Shape
 from dwdp_lab.simulate.shared_links import SharedLinks
 from dwdp_lab.timeline.span import Span
 
@@ -64,13 +66,23 @@ def _links(programs: Sequence[Program], cost: CostModel) -> Links:
     if math.isinf(rate) or not cost.physics.shared_links:
         return PrivateLinks(rate)
     pulls = {id(op.pull): op.pull for program in programs for op in program.ops if op.pull is not None}
-    if all(len(stage.sources) == 1 for pull in pulls.values() for stage in pull.stages):
-        return OneSourceLinks(len(programs), rate, rate, cost.pair_bytes_per_us, cost.nodes(len(programs)))
-    return SharedLinks(len(programs), rate, rate, cost.pair_bytes_per_us, cost.nodes(len(programs)))
+    ranks, pair, nodes = len(programs), cost.pair_bytes_per_us, cost.nodes(len(programs))
+    if any(len(stage.sources) > 1 for pull in pulls.values() for stage in pull.stages):
+        return SharedLinks(ranks, rate, rate, pair, nodes)
+    return OneSourceLinks(ranks, rate, rate, pair) if nodes is None else OneSourceNodes(ranks, rate, rate, pair, nodes)
 
 
 MEETINGS = COLLECTIVES | MESSAGES
 _COMPUTE_PIECE = -1  # in the heap, in place of an operation's index
+
+
+class _Cost(NamedTuple):
+    """An operation's pieces, their time alone, and what its span says: bytes and FLOPs."""
+
+    pieces: tuple[Piece, ...]
+    alone_us: float
+    nbytes: float
+    flops: float
 
 
 class _Machine:
@@ -83,6 +95,9 @@ class _Machine:
         self.order = 0
         self.meetings = Meetings(self.ranks)
         self.stages_of: dict[int, tuple[Stage, ...]] = {}
+        self.collective_us: dict[tuple[str | int, ...], float] = {}
+        known: dict[tuple[int, int, int, str], _Cost] = {}
+        self.costs = [[self.cost_of(op, known) for op in program.ops] for program in programs]
         # only where copies slow compute: what runs
         self.compute = [ComputeLane() for _ in programs] if cost.physics.interference else []
         # collectives and messages disturb compute beside them as pulls do: how many run, since when at least one does
@@ -96,8 +111,9 @@ class _Machine:
         heapq.heappush(self.heap, (time_us, self.order, rank, index, version))
 
     def run(self) -> None:
+        known: dict[Shape, Order] = {}
         for place, rank in enumerate(self.ranks):
-            for index in rank.prepare():
+            for index in rank.prepare(known):
                 self.start(place, index, 0.0)
         heap, run_links = self.heap, self.links.run
         while True:
@@ -126,10 +142,10 @@ class _Machine:
             self.meet(place, index, op, now)
         elif self.compute:
             lane = self.compute[place]
-            end = lane.begin(index, self.cost.pieces(op.work, op.kind), now, *self.disturbed(place, now))
+            end = lane.begin(index, self.costs[place][index].pieces, now, *self.disturbed(place, now))
             self.push(end, place, _COMPUTE_PIECE, lane.version)
         else:
-            self.push(now + self.cost.work_us(op.work, op.kind), place, index)
+            self.push(now + self.costs[place][index].alone_us, place, index)
 
     def end_piece(self, place: int, now: float) -> None:
         lane = self.compute[place]
@@ -147,7 +163,11 @@ class _Machine:
             return
         sent = [(one.place, self.ranks[one.place].ops[one.operation].collective) for one in sorted(met)]
         if op.kind in COLLECTIVES:
-            took = self.cost.collective_us([one for _, one in sent if one is not None], op.kind)
+            amounts = [one for _, one in sent if one is not None]
+            key = op.kind, *map(id, amounts)  # layers share them
+            took = self.collective_us.get(key, -1.0)
+            if took < 0.0:
+                took = self.collective_us[key] = self.cost.collective_us(amounts, op.kind)
         else:
             ends = {place for place, _ in sent}
             took = sum(self.cost.message_us(one, source, *(ends - {source})) for source, one in sent if one is not None)
@@ -213,7 +233,10 @@ class _Machine:
                 self.exchanged_us[place] += now - self.exchanging_since[place]
                 self.exchanging_since[place] = math.inf
             self.reconsider(place, now)
-        self.spans.append(_span(rank.rank, op, rank.started_us[index], now))
+        cost = self.costs[place][index]
+        self.spans.append(
+            Span(rank.rank, op.lane, op.kind, op.step, op.layer, rank.started_us[index], now, cost.nbytes, cost.flops)
+        )
         unmet = rank.unmet
         for follower in rank.followers[index]:
             unmet[follower] -= 1
@@ -225,25 +248,27 @@ class _Machine:
         if self.compute:
             return dict(self.compute[place].unit_us)
         total: dict[Unit, float] = defaultdict(float)
-        for op in self.ranks[place].ops:
-            for piece in self.cost.pieces(op.work, op.kind):
+        for cost in self.costs[place]:
+            for piece in cost.pieces:
                 total[piece.unit] += piece.alone_us
         return dict(total)
+
+    def cost_of(self, op: Op, known: dict[tuple[int, int, int, str], _Cost]) -> _Cost:
+        """What an operation costs. Layers share what they do, so what is `known` of it is looked up."""
+        key = id(op.work), id(op.pull), id(op.collective), op.kind
+        cost = known.get(key)
+        if cost is None:
+            pieces = self.cost.pieces(op.work, op.kind)
+            nbytes, flops = sum([work.hbm_bytes for work in op.work], 0.0), sum([work.flops for work in op.work], 0.0)
+            if op.pull is not None:
+                nbytes = op.pull.nbytes
+            elif op.collective is not None:
+                nbytes = sum(op.collective.sent_bytes)
+            cost = known[key] = _Cost(pieces, sum([piece.alone_us for piece in pieces]), nbytes, flops)
+        return cost
 
 
 def _pull(op: Op) -> Pull:
     if op.pull is None:
         raise ValueError(f"{op} has no pull: a strategy makes pulls with rank.pull(...)")
     return op.pull
-
-
-def _span(rank: int, op: Op, start_us: float, end_us: float) -> Span:
-    flops = nbytes = 0.0
-    for piece in op.work:
-        flops += piece.flops
-        nbytes += piece.hbm_bytes
-    if op.pull is not None:
-        nbytes = op.pull.nbytes
-    elif op.collective is not None:
-        nbytes = sum(op.collective.sent_bytes)
-    return Span(rank, op.lane, op.kind, op.step, op.layer, start_us, end_us, nbytes, flops)

@@ -39,9 +39,11 @@ class SharedLinks:
         self._pulls: dict[int, Sequence[Stage]] = {}
         self._place = [0] * ranks
         self._now = 0.0
+        self._stale = False  # a stage has begun or ended since the rates were worked out
         self._next: tuple[float, int] = (math.inf, -1)  # the stage that ends first: (when, rank)
         rates = [egress] if nodes is None else [egress, nodes.rate]
         self._capacity: Floats = np.repeat(rates, ranks)
+        self._enough: Floats = self._capacity * ROUNDING
         self._shares: Floats = np.zeros((ranks, len(self._capacity)))
         self._most: Floats = np.zeros(ranks)  # each reader's rate if nobody else read; 0: none runs
         self._left: Floats = np.zeros(ranks)
@@ -55,11 +57,14 @@ class SharedLinks:
         self._pulls[rank] = stages
         self._place[rank] = 0
         self._begin(rank, stages[0])
-        self._share()
 
     def run(self, until_us: float) -> Finished | None:
-        while self._pulls and self._next[0] <= until_us:
+        while True:
+            if self._stale:
+                self._share()
             now_us, rank = self._next
+            if now_us > until_us or not self._pulls:
+                return None
             self._advance(now_us)
             self._left[rank] = 0.0
             self._place[rank] += 1
@@ -68,17 +73,16 @@ class SharedLinks:
                 del self._pulls[rank]
                 self._most[rank] = 0.0
                 self._shares[rank] = 0.0
-                self._share()
+                self._stale = True
                 return Finished(now_us, rank)
             self._begin(rank, stages[self._place[rank]])
-            self._share()
-        return None
 
     def _begin(self, rank: int, stage: Stage) -> None:
         shares, most = self._spread(rank, stage)
         self._shares[rank] = shares
         self._most[rank] = most
         self._left[rank] = stage.nbytes
+        self._stale = True
 
     def _spread(self, rank: int, stage: Stage) -> tuple[Floats, float]:
         """A stage's row of shares and the rate it can reach; layers use the same few stages again and again."""
@@ -102,14 +106,17 @@ class SharedLinks:
     def _advance(self, now_us: float) -> None:
         took = now_us - self._now
         if took > 0.0:
+            if self._stale:
+                self._share()
             self._left -= self._rate * took
             self._disturbed_us += self._disturbance * took
             self._now = now_us
 
     def _share(self) -> None:
-        """New rates after a stage has begun, ended, or both; and who is done first at these."""
+        """New rates after stages have begun or ended; and who is done first at these."""
+        self._stale = False
         wanted = self._most @ self._shares
-        if (wanted <= self._capacity * ROUNDING).all():
+        if (wanted <= self._enough).all():
             self._rate, sent = self._most.copy(), wanted
         else:
             self._rate = fill(self._shares, self._most, self._capacity)
@@ -125,9 +132,15 @@ class SharedLinks:
         self._next = (self._now + float(ends[first]), running[first])
 
     def disturbed_us(self, rank: int, now_us: float) -> float:
+        if self._stale and now_us > self._now:
+            self._share()
         return float(self._disturbed_us[rank] + self._disturbance[rank] * (now_us - self._now))
 
     def disturbance(self, rank: int) -> float:
+        if rank in self._pulls:
+            return 1.0
+        if self._stale:
+            self._share()
         return float(self._disturbance[rank])
 
 

@@ -6,14 +6,38 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 60.0
+
+
+class NoServerError(Exception):
+    """A server did not start; the message has its log."""
+
+
+@contextmanager
+def jupyterlab(folder: Path) -> Iterator[str]:
+    """The address of a JupyterLab on folder/root; put `tree/NOTEBOOK` for `{place}`."""
+    settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    quiet = {"fetchNews": "false", "checkForUpdates": False}  # the pop-up would cover the page
+    (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet), encoding="utf-8")
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--port=0"]
+    command.append(f"--ServerApp.root_dir={folder / 'root'}")
+    if os.geteuid() == 0:
+        command.append("--allow-root")
+    process = start(command, folder)
+    try:
+        server = running_server(folder, process)
+        yield f"{server['url']}lab/{{place}}?reset&token={server['token']}"
+    finally:
+        end(process)
 
 
 def start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
@@ -40,7 +64,16 @@ def running_server(folder: Path, process: subprocess.Popen[bytes]) -> dict[str, 
             if answers(f"{server['url']}api?token={server['token']}"):
                 return server
         time.sleep(0.1)
-    pytest.fail(f"JupyterLab did not start:\n{(folder / 'log').read_text(encoding='utf-8')[-2000:]}")
+    raise NoServerError(f"JupyterLab did not start:\n{(folder / 'log').read_text(encoding='utf-8')[-2000:]}")
+
+
+def write_notebook(path: Path, *cells: list[str]) -> None:
+    """A notebook of code cells, each given as its lines."""
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    empty = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    made = [{**empty, "id": f"cell-{place}", "source": "\n".join(lines)} for place, lines in enumerate(cells)]
+    notebook = {"cells": made, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    path.write_text(json.dumps(notebook), encoding="utf-8")
 
 
 def answers(address: str) -> bool:

@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from in_the_page import LONG_MS, WATCH, Panel
+from in_the_page import LONG_MS, Panel
+from jupyter_servers import write_notebook
+from ranks_here import come_to, rank_processes
 
 pytestmark = [pytest.mark.browser, pytest.mark.ranks]
 
 
-def rank_processes(folder: Path) -> list[int]:
-    """The ranks of this server's kernels."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "environ"]):
-        command, variables = process.info["cmdline"] or [], process.info["environ"] or {}
-        if "dwdp_lab.execute.worker" in command and variables.get("JUPYTER_RUNTIME_DIR") == str(folder / "runtime"):
-            found.append(process.pid)
-    return found
-
-
-def no_ranks_left(folder: Path) -> bool:
-    deadline = time.monotonic() + 10
-    while rank_processes(folder) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not rank_processes(folder)
-
-
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_person_turns_runs_stops_and_comes_back(page: Any, lab: str, folder: Path, tmp_path: Path) -> None:
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
@@ -83,12 +65,9 @@ def test_a_person_turns_runs_stops_and_comes_back(page: Any, lab: str, folder: P
     panel.after(lambda: panel.knob("tokens").locator(".noUi-handle").press("End"))
     panel.button("Run").click()
     page.locator(".dwdp-pill[data-phase=running]").wait_for(timeout=LONG_MS)
-    page.wait_for_timeout(500)
-    began = time.monotonic()
     panel.button("Stop").click()
     panel.idle("stopped")
-    stopped_s = time.monotonic() - began
-    assert no_ranks_left(folder)
+    assert come_to(folder, 0)
 
     # what is pointed at
     panel.button("History").click()
@@ -118,8 +97,7 @@ def test_a_person_turns_runs_stops_and_comes_back(page: Any, lab: str, folder: P
     assert panel.provenances == ["recorded", "recorded"]
 
     # the page is closed and opened again: the kernel goes on, and the panel with it
-    page.keyboard.press("Control+s")
-    page.wait_for_timeout(1000)
+    panel.save(folder / "root" / "dashboard.ipynb")
     words = panel.words
     page.goto(lab.format(place="tree/dashboard.ipynb").replace("reset&", ""))
     panel.drawn()
@@ -130,63 +108,24 @@ def test_a_person_turns_runs_stops_and_comes_back(page: Any, lab: str, folder: P
     saved = json.loads((folder / "root" / "dashboard.ipynb").read_text(encoding="utf-8"))
     assert "widgets" not in saved["metadata"]
     assert not problems
-    print(f"stop to idle: {stopped_s:.2f} s", file=sys.stderr)
-    assert stopped_s < 5  # the aim is 1 s; a test must also pass where others compute
 
 
-@pytest.mark.timeout(240)
-def test_running_the_cell_again_interrupting_and_restarting_leave_no_rank(page: Any, lab: str, folder: Path) -> None:
-    panel = Panel(page)
-    panel.open(lab.format(place="tree/again.ipynb"))
-    panel.after(lambda: panel.button("CPU ranks").click())
-    panel.after(lambda: panel.button("Run").click())
-    panel.idle("done")
-    first = rank_processes(folder)
-    assert len(first) == 2
-    page.locator(".jp-CodeCell .jp-InputArea-editor").first.click()
-    page.keyboard.press("Control+Enter")
-    page.wait_for_function("() => document.querySelectorAll('.dwdp-room').length === 1", timeout=LONG_MS)
-    panel.drawn()
-    assert no_ranks_left(folder)
-    panel.after(lambda: panel.button("CPU ranks").click())
-    panel.after(lambda: panel.button("Run").click())
-    panel.idle("done")
-    assert len(rank_processes(folder)) == 2
-    panel.button("History").click()
-    assert page.locator(".dwdp-line").count() == 4  # the new room goes on with the history
-    page.locator("button[data-command='notebook:interrupt-kernel'], [title^='Interrupt']").first.click()
-    panel.after(lambda: panel.button("simulator").click())
-    page.locator("button[data-command='kernelmenu:restart'], [title^='Restart the kernel']").first.click()
-    page.locator(".jp-Dialog .jp-mod-accept").click()
-    assert no_ranks_left(folder)
-
-
-@pytest.mark.timeout(120)
-def test_a_slider_is_followed_by_a_new_picture(page: Any, lab: str, folder: Path) -> None:
-    notebook = folder / "root" / "large.ipynb"
-    plain = json.loads(notebook.read_text(encoding="utf-8"))
-    code = next(cell for cell in plain["cells"] if cell["cell_type"] == "code")
-    code["source"] = [
-        "from dwdp_lab import Scenario\n",
-        "from dwdp_lab.view import ControlRoom\n",
-        "model = {'preset': 'deepseek-r1', 'layers': 60}\n",
-        "work = {'tokens_per_rank': 16384, 'cv': 0.1, 'isl_tokens': 4096}\n",
-        "room = ControlRoom(Scenario.create(model=model, group={'ranks': 8}, workload=work, hardware='gb200'))\n",
-        "room",
+@pytest.mark.timeout(600)
+def test_sixty_layers_on_eight_ranks_follow_the_slider(page: Any, lab: str, folder: Path) -> None:
+    """How long it takes is measured by slider_to_picture.py."""
+    model = "{'preset': 'deepseek-r1', 'layers': 60}"
+    work = "{'tokens_per_rank': 16384, 'cv': 0.1, 'isl_tokens': 4096}"
+    lines = [
+        "from dwdp_lab import Scenario",
+        "from dwdp_lab.view import ControlRoom",
+        f"start = Scenario.create(model={model}, group={{'ranks': 8}}, workload={work}, hardware='gb200')",
+        "ControlRoom(start)",
     ]
-    plain["cells"] = [code]
-    notebook.write_text(json.dumps(plain), encoding="utf-8")
+    write_notebook(folder / "root" / "large.ipynb", lines)
     panel = Panel(page)
     panel.open(lab.format(place="tree/large.ipynb"))
-    page.wait_for_timeout(1500)  # the page is still loading parts of itself
-    page.evaluate(WATCH)
     panel.knob("cv").locator(".noUi-handle").focus()
-    for number in range(15):
-        page.keyboard.press("ArrowRight")
-        page.wait_for_function("count => window.took.length > count", arg=number, timeout=LONG_MS)
-        page.wait_for_timeout(150)
-    took = sorted(page.evaluate("window.took"))
-    print(f"slider to picture: median {took[7]:.0f} ms, {took[0]:.0f} to {took[-1]:.0f} ms", file=sys.stderr)
+    seen = {panel.after(lambda: page.keyboard.press("ArrowRight")) for _ in range(5)}
+    assert len(seen) == 5
     operations = page.locator(".dwdp-run").evaluate_all("runs => runs.map(run => Number(run.dataset.operations))")
     assert sum(operations) > 4000
-    assert took[7] < 1000  # the aim is 100 ms; a test must also pass where others compute

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.mark.timeout(120)
 def test_the_dashboard_works_under_voila(page: Any, folder: Path) -> None:
-    pytest.importorskip("voila", reason="needs voila (pip install voila)")
+    pytest.importorskip("voila", reason="needs voila (make test-browser installs it)")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -24,6 +24,7 @@ from dwdp_lab.simulate.hardware import Hardware, Number, load_hardware
 from dwdp_lab.simulate.links import Links, Nodes
 from dwdp_lab.simulate.machine import run_programs
 from dwdp_lab.simulate.one_source_links import OneSourceLinks
+from dwdp_lab.simulate.one_source_nodes import OneSourceNodes
 from dwdp_lab.simulate.over_ranks import over_ranks
 from dwdp_lab.simulate.physics import BOUND, REALISTIC
 from dwdp_lab.simulate.shared_links import SharedLinks
@@ -67,23 +68,23 @@ def test_both_kinds_of_links_agree_on_nodes(
     pair: float | None,
 ) -> None:
     nodes = Nodes(size, min(between, egress, ingress))
-    one = _ends(OneSourceLinks(12, egress, ingress, pair, nodes), reads)
+    one = _ends(OneSourceNodes(12, egress, ingress, pair, nodes), reads)
     assert one == pytest.approx(_ends(SharedLinks(12, egress, ingress, pair, nodes), reads), rel=1e-9)
 
 
-@pytest.mark.parametrize("kind", [OneSourceLinks, SharedLinks])
+@pytest.mark.parametrize(("kind", "one_node"), [(OneSourceNodes, OneSourceLinks), (SharedLinks, SharedLinks)])
 @given(reads=READS, egress=st.floats(1, 1e3), size=st.integers(1, 11))
 def test_nodes_joined_by_a_whole_link_are_one(
-    kind: type, reads: list[tuple[float, int, float]], egress: float, size: int
+    kind: type, one_node: type, reads: list[tuple[float, int, float]], egress: float, size: int
 ) -> None:
     joined = _ends(kind(12, egress, egress, None, Nodes(size, egress)), reads)
-    assert joined == pytest.approx(_ends(kind(12, egress, egress), reads), rel=1e-9)
+    assert joined == pytest.approx(_ends(one_node(12, egress, egress), reads), rel=1e-9)
 
 
-@pytest.mark.parametrize("kind", [OneSourceLinks, SharedLinks])
+@pytest.mark.parametrize("kind", [OneSourceNodes, SharedLinks])
 def test_far_readers_share_what_joins_the_nodes_and_near_ones_the_rest(kind: type) -> None:
     """Rank 0 gives 20 to the two on the other node together, and 80 to its neighbour."""
-    links: Links = kind(4, egress=100.0, ingress=100.0, nodes=Nodes(2, 20.0))
+    links: Links = kind(4, 100.0, 100.0, None, Nodes(2, 20.0))
     for rank, nbytes in ((1, 800.0), (2, 100.0), (3, 200.0)):
         links.start(rank, [Stage(((0, nbytes),))], 0.0)
     assert links.run(math.inf) == (10.0, 1)
