@@ -90,13 +90,14 @@ def _errors(record: dict[str, Any]) -> str:
 
 def _levels(record: dict[str, Any]) -> str:
     rows = [
-        (f"{one['order']}, {_cut(one)}", f"{_mean(one['measured']):.2f}", f"{_mean(one['simulated']):.2f}")
+        (f"{one['order']}, {_cut(one)}", _mean(one["measured"]), _mean(one["simulated"]))
         for one in record["levels"]
         if one["phases"] == "random" and one["measured"]
     ]
     forms = record["closed_forms"]
-    chance = f"by chance: {_mean(forms['binomial']):.2f} as chosen, {_mean(forms['sharing']):.2f} by time"
-    return table(("mean readers of a source, at random phases", "measured", "simulated"), rows) + f"\n{chance}"
+    chance = f"by chance: {_mean(forms['binomial'])} as chosen, {_mean(forms['sharing'])} by time"
+    head = ("mean readers of a source, at random phases", "measured", "simulated")
+    return f"{table(head, rows or [('never did all ranks pull at once', '-', '-')])}\n{chance}"
 
 
 def _drawn_levels(record: dict[str, Any]) -> dict[str, Any] | None:
@@ -109,5 +110,6 @@ def _cut(one: dict[str, Any]) -> str:
     return "whole shares" if one["slice_bytes"] is None else f"slices of {size(one['slice_bytes'])}"
 
 
-def _mean(shares: list[float]) -> float:
-    return sum(level * share for level, share in enumerate(shares, 1))
+def _mean(shares: list[float] | None) -> str:
+    """The mean level; a dash where no repeat had all ranks pulling at once."""
+    return "-" if shares is None else f"{sum(level * share for level, share in enumerate(shares, 1)):.2f}"

@@ -95,7 +95,7 @@ def test_cells_go_on_with_the_answer_or_with_the_solution(capsys: pytest.Capture
     for wrong, why in (
         (..., "something is written"),
         (written(exercise, exercise.stub), "something is written"),
-        (lambda compute, copies: 0.0, "a copy with nothing beside it is exposed"),
+        (lambda *_: 0.0, "a copy with nothing beside it is exposed"),
     ):
         assert exercise.or_solution(wrong) is exercise.reference
         said = capsys.readouterr().out

@@ -14,6 +14,7 @@ import pytest
 from dwdp_lab.cli.main import main
 from dwdp_lab.teach.recorded_contention import NOTHING, contention_records, recorded_contention
 from dwdp_lab.teach.shown import Gallery
+from dwdp_lab.view.charts.chart import Chart
 
 COMMAND = ("bench", "contention", "--ranks", "3", "--share", "96KiB", "--slices", "none,32KiB", "--repeats", "2")
 
@@ -82,10 +83,27 @@ def test_only_gpu_ranks_count_and_more_ranks_come_first(on_cpu: dict[str, Any], 
 
 
 @pytest.mark.ranks
+@pytest.mark.parametrize("simulated", [None, [0.25, 0.75]])
+def test_levels_are_drawn_also_where_the_simulator_has_none(
+    on_cpu: dict[str, Any], tmp_path: Path, simulated: list[float] | None
+) -> None:
+    levels = [one | {"measured": [0.5, 0.5], "simulated": simulated} for one in on_cpu["levels"]]
+    shown = recorded_contention(kept(tmp_path, "made-up", as_if_on_gpus(on_cpu) | {"levels": levels}))
+    chart = shown.pictures[-1]
+    assert isinstance(chart, Chart)
+    assert [bars.label.partition(":")[0] for bars in chart.bars].count("simulated") == (simulated is not None)
+    said = "the simulator has none" if simulated is None else "the simulator says 1.75"
+    assert f"A rank meets 1.50 readers at its source on average, itself included; {said}" in chart.words
+    row = next(line for line in repr(shown).splitlines() if line.startswith("random sources"))
+    assert row.split()[-2:] == ["1.50", "-" if simulated is None else "1.75"]
+
+
+@pytest.mark.ranks
 def test_levels_that_were_not_measured_are_left_out(on_cpu: dict[str, Any], tmp_path: Path) -> None:
     levels = [one | {"measured": None} for one in on_cpu["levels"]]
     shown = recorded_contention(kept(tmp_path, "made-up", as_if_on_gpus(on_cpu) | {"levels": levels}))
     assert len(shown.pictures) == 3
+    assert "never did all ranks pull at once" in repr(shown)
 
 
 def test_what_ships_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
