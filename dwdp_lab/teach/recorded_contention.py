@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
-from dwdp_lab.measure.contention_cases import RANDOM_SOURCES
 from dwdp_lab.scenario.shipped import shipped
+from dwdp_lab.scenario.strategy import PeerOrder
 from dwdp_lab.teach.shown import Gallery, table
 from dwdp_lab.timeline.words import size
 from dwdp_lab.view.charts.chart import Chart
@@ -103,7 +103,8 @@ def _levels(record: dict[str, Any]) -> str:
 def _drawn_levels(record: dict[str, Any]) -> dict[str, Any] | None:
     """The case to draw: what the closed forms describe if it was measured, else the first that was."""
     measured = [one for one in record["levels"] if one["phases"] == "random" and one["measured"]]
-    return next((one for one in measured if one["order"] == RANDOM_SOURCES), measured[0] if measured else None)
+    drawn_anew = [one for one in measured if one["order"] not in get_args(PeerOrder)]
+    return next(iter([*drawn_anew, *measured]), None)
 
 
 def _cut(one: dict[str, Any]) -> str:
