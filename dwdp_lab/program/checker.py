@@ -95,7 +95,7 @@ def check_program(program: Program, view_is_merged: bool = False) -> list[Hazard
             buffer = buffers[name]
             for reader in buffer.reads:
                 if not surely_before(reader):
-                    report("overwrite", f"{op} may overwrite {name!r} while the {reader.op} reads it")
+                    report("overwrite", f"{op} may overwrite {name!r}, which the {reader.op} may still read")
             if buffer.written is not None and not surely_before(buffer.written):
                 report("overwrite", f"{op} may write {name!r} together with the {buffer.written.op}")
             buffers[name] = _Buffer(_Mark(op, lane, tick, contents))

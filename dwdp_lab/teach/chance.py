@@ -65,7 +65,7 @@ LEVEL_PROBABILITY = Exercise(
     number="7.2",
     title="meeting by chance",
     difficulty=2,
-    minutes=8,
+    minutes=10,
     name="level_probability",
     spec="""\
 Take the ranks as out of step for good: at any moment each of the N ranks reads from one of its N - 1 peers, every peer

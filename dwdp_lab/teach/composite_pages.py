@@ -115,8 +115,8 @@ def _show(answer: Any) -> Shown:
         cuts = ", ".join(str(end) for _, end, _ in found if end % case[3])
         said = f"cuts a page at byte {cuts}" if cuts else ""
         rows.append((call_text("pieces", case), _paged(owned, case[3]), _paged(line, case[3]), said))
-    key = "wanted: # is a local expert's byte, . a pulled one's; yours: # shows own memory, . the slot, + a copied page"
-    return Shown(key + "\n" + table(("pages of four bytes", "wanted", "yours", ""), rows))
+    key = "bytes: # is a local expert's, . a pulled one's; your pieces: # shows own memory, . the slot, + a copied page"
+    return Shown(key + "\n" + table(("pages of four bytes", "bytes", "your pieces", ""), rows))
 
 
 def _paged(line: str, page: int) -> str:
@@ -132,8 +132,9 @@ PIECES = Exercise(
     name="pieces",
     spec="""\
 One parameter of all experts takes the bytes 0 to `nbytes` of a range; those of the local experts are `start` to
-`end`, all others are pulled. Memory is mapped in pages of `page` bytes (`nbytes` is a multiple). Write `pieces(start,
-end, nbytes, page)`: what each part of the range shows, as `(first, end, kind)` in order, with the kinds
+`end`, all others are pulled. Memory is mapped in whole pages of `page` bytes (`nbytes` is a multiple, `start` and `end`
+need not be). Write `pieces(start, end, nbytes, page)`: what the range shows, as pieces `(first, end, kind)` of one or
+more whole pages each, in order, with the kinds
 
 - `"slot"`: the staging slot, where pulls write;
 - `"own"`: this rank's own memory, which its peers read, and which nobody may write;

@@ -28,7 +28,8 @@ def reading_picture(readings: Sequence[Reading], title: str, words: str = "") ->
     end_us = max(one.end_us for one in readings)
     scale = (WIDTH - LEFT - RIGHT) / end_us
     parts = [text(18, 26, title, 14, weight=600)]
-    key = "above: each rank's copies, in the colour of their source; below: how many copies a source serves at once"
+    key = "simulated, copy by copy; above: what each rank reads, in the colour of its source; below: how many copies a "
+    key += "source serves at once"
     parts.append(text(18, 45, key, 11, MUTED))
     y = float(TOP)
     for rank in range(ranks):

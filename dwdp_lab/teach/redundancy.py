@@ -134,7 +134,7 @@ MOST_LOCAL = Exercise(
     number="9.1",
     title="spend spare memory on local experts",
     difficulty=2,
-    minutes=10,
+    minutes=15,
     name="most_local",
     spec="""\
 A rank that keeps more experts pulls fewer. Each of the N ranks keeps L of the E experts of every layer, and has `slots`

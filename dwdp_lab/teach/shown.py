@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from dwdp_lab.view.charts.chart import Chart
+from dwdp_lab.view.charts.heat_map import HeatMap
 from dwdp_lab.view.picture import Picture
 
 
@@ -33,6 +35,24 @@ class Shown:
         print(self.words)
         if self.picture is not None:
             display(self.picture)  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Words and any number of pictures below them. As the last value of a cell all are shown."""
+
+    words: str
+    pictures: tuple[Chart | HeatMap, ...] = ()
+
+    def __repr__(self) -> str:
+        return self.words
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        print(self.words)
+        for picture in self.pictures:
+            display(picture)  # type: ignore[no-untyped-call]
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

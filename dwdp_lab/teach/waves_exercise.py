@@ -123,7 +123,7 @@ WAVE_PEER = Exercise(
     number="7.3",
     title="permutation waves",
     difficulty=3,
-    minutes=10,
+    minutes=15,
     name="wave_peer",
     spec="""\
 Now ranks copy slices. In *wave* 0, 1, 2, ... every rank copies one slice from one peer. Write

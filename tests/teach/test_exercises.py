@@ -87,6 +87,23 @@ def test_difficulty_and_minutes_are_stated(exercise: Exercise) -> None:
     assert exercise.spec in exercise.markdown
 
 
+def test_cells_go_on_with_the_answer_or_with_the_solution(capsys: pytest.CaptureFixture[str]) -> None:
+    exercise = named("real_cost.exposed_us")
+    mine = written(exercise, exercise.solution_code)
+    assert exercise.or_solution(mine) is mine
+    assert capsys.readouterr().out == ""
+    for wrong, why in (
+        (..., "something is written"),
+        (written(exercise, exercise.stub), "something is written"),
+        (lambda *_: 0.0, "a copy with nothing beside it is exposed"),
+    ):
+        assert exercise.or_solution(wrong) is exercise.reference
+        said = capsys.readouterr().out
+        assert said == f"exposed_us is not right yet ({why}): below, the solution stands in for it.\n"
+    with pytest.raises(ScenarioError, match="or_solution = 'decisions': its solution is a text"):
+        named("judging.decisions").or_solution(...)
+
+
 def cells(name: str) -> tuple[list[str], list[str]]:
     """The texts of a lesson's solution notebook: Markdown and code."""
     notebook: dict[str, Any] = json.loads((SOLUTIONS / lesson(name, keep_progress=False).notebook).read_text())

@@ -82,23 +82,32 @@ def level_shares_chart(record: dict[str, Any], order: str, slice_bytes: int | No
     if not found:
         raise KeyError(f"no levels of {order}, slices of {slice_bytes}, phases {phases} in this record")
     forms = record["closed_forms"]
-    groups = (
-        (f"measured: {order}, {_cut(slice_bytes)}", found[0]["measured"], BLUE),
-        ("simulated: the same slices and starts", found[0]["simulated"], ORANGE),
-        ("closed form: random sources", forms["binomial"], GREY),
-        ("closed form: random sources that readers share", forms["sharing"], PURPLE),
-    )
-    means = [sum(level * share for level, share in enumerate(shares, 1)) for _, shares, _ in groups]
+    groups = [
+        (label, shares, colour)
+        for label, shares, colour in (
+            (f"measured: {order}, {_cut(slice_bytes)}", found[0]["measured"], BLUE),
+            ("simulated: the same slices and starts", found[0]["simulated"], ORANGE),
+            ("closed form: random sources", forms["binomial"], GREY),
+            ("closed form: random sources that readers share", forms["sharing"], PURPLE),
+        )
+        if shares is not None  # simulated ranks may never have pulled all at once
+    ]
+    means = {label.partition(":")[0]: _mean(shares) for label, shares, _ in groups[:-2]}
+    simulator = f"the simulator says {means['simulated']:.2f}" if "simulated" in means else "the simulator has none"
     return Chart(
         title=f"Contention: readers of one source, N = {record['ranks']}",
         x_title="ranks that read the source at once, this one included",
         y_title="share of reading time (%)",
         categories=tuple(str(level) for level in range(1, record["ranks"])),
         bars=tuple(Bars(label, tuple(100 * share for share in shares), colour) for label, shares, colour in groups),
-        words=f"A rank meets {means[0]:.2f} readers at its source on average, itself included; the simulator says "
-        f"{means[1]:.2f}, chance {means[2]:.2f}, chance with crowded sources slower {means[3]:.2f}.",
+        words=f"A rank meets {means['measured']:.2f} readers at its source on average, itself included; {simulator}, "
+        f"chance {_mean(forms['binomial']):.2f}, chance with crowded sources slower {_mean(forms['sharing']):.2f}.",
         notes=worth(record),
     )
+
+
+def _mean(shares: list[float]) -> float:
+    return sum(level * share for level, share in enumerate(shares, 1))
 
 
 def _readers(record: dict[str, Any]) -> tuple[str, ...]:
