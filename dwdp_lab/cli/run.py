@@ -22,7 +22,7 @@ from dwdp_lab.cli.output import (
     write_text,
 )
 from dwdp_lab.cli.scenario_options import add_physics_option, add_scenario_options, physics_from, scenario_from
-from dwdp_lab.program.build import STRATEGIES
+from dwdp_lab.program.build import STRATEGIES, build
 from dwdp_lab.scenario.errors import ScenarioError, nearest
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.strategy import StrategyName
@@ -59,6 +59,9 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--verify", action="store_true", help="ranks: compare every output with the slow dense reference"
     )
+    parser.add_argument(
+        "--graph", action="store_true", help="GPU ranks: capture each step, and replay it as a CUDA graph"
+    )
     parser.set_defaults(call=call)
 
 
@@ -69,6 +72,8 @@ def call(options: argparse.Namespace) -> int:
     strategies = _strategies(options.strategies, scenario)
     if options.verify and options.machine == "sim":
         raise ScenarioError("--verify", "sim", "the simulator computes no outputs", "add --machine cpu")
+    if options.graph and options.machine == "sim":
+        raise ScenarioError("--graph", "sim", "the simulator queues nothing on a GPU", "add --machine cuda")
     physics = physics_from(options)
     if physics is not None and options.machine != "sim":
         raise ScenarioError("--physics", options.physics, f"{options.machine} ranks are measured", "add --machine sim")
@@ -82,7 +87,7 @@ def call(options: argparse.Namespace) -> int:
         from dwdp_lab.execute.failures import RankFailed
 
         try:
-            outcomes = list(_on_ranks(options.machine, scenario, strategies, options.verify))
+            outcomes = list(_on_ranks(options, scenario, strategies))
         except RankFailed as failure:
             console.print(str(failure), style="red", markup=False)
             return 1
@@ -122,19 +127,27 @@ def _simulated(scenario: Scenario, strategies: list[StrategyName], physics: Phys
             yield timeline, figures
 
 
-def _on_ranks(
-    machine: RankMachineName, scenario: Scenario, strategies: list[StrategyName], verify: bool
-) -> Iterator[Outcome]:
-    from dwdp_lab.execute.before_start import check_before_start
+def _on_ranks(options: argparse.Namespace, scenario: Scenario, strategies: list[StrategyName]) -> Iterator[Outcome]:
+    from dwdp_lab.execute.before_start import check_before_start, check_graphs
     from dwdp_lab.execute.ranks import Ranks
 
+    machine: RankMachineName = options.machine
+    verify: bool = options.verify
     for name in strategies:  # whatever is of no use is told before anything is started
-        check_before_start(machine, scenario.with_strategy(name))
+        variant = scenario.with_strategy(name)
+        check_before_start(machine, variant)
+        if options.graph:
+            check_graphs(machine, variant, build(variant))
     starting = f"starting {scenario.ranks} rank processes"
     with working(starting) as say, Ranks(scenario.ranks, machine=machine) as ranks:
         for name in strategies:
             variant = scenario.with_strategy(name)
-            result = ranks.run(variant, outputs=verify, progress=lambda done, text: say(f"{text} ({100 * done:.0f} %)"))
+            result = ranks.run(
+                variant,
+                outputs=verify,
+                progress=lambda done, text: say(f"{text} ({100 * done:.0f} %)"),
+                graph=options.graph,
+            )
             figures = result_figures(result.timeline, result.output_sha256, result.wall_ms)
             if verify:
                 say(f"{name}: comparing with the reference")

@@ -37,6 +37,7 @@ class Order(NamedTuple):
     outputs: bool
     in_micro_batches: bool = False
     recorded: bool = True  # CUDA machine: whether every operation leaves a span
+    graph: bool = False  # CUDA machine: whether steps are captured and replayed as CUDA graphs
 
 
 class Job(NamedTuple):
