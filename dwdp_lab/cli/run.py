@@ -28,6 +28,7 @@ from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.strategy import StrategyName
 from dwdp_lab.simulate.physics import BOUND, Physics
 from dwdp_lab.timeline.chrome_trace import chrome_trace
+from dwdp_lab.timeline.profiled import Profiled
 from dwdp_lab.timeline.span import Timeline
 from dwdp_lab.timeline.svg import timeline_svg
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from dwdp_lab.execute.launch import RankMachineName
     from dwdp_lab.execute.run_result import RunResult
 
-Outcome = tuple[Timeline, dict[str, Any]]
+Outcome = tuple[Timeline, dict[str, Any], Profiled | None]
 
 
 def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -62,6 +63,11 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--graph", action="store_true", help="GPU ranks: capture each step, and replay it as a CUDA graph"
     )
+    parser.add_argument(
+        "--kernels",
+        action="store_true",
+        help="ranks: run a step once more under torch.profiler, and add its kernels to --trace",
+    )
     parser.set_defaults(call=call)
 
 
@@ -74,6 +80,10 @@ def call(options: argparse.Namespace) -> int:
         raise ScenarioError("--verify", "sim", "the simulator computes no outputs", "add --machine cpu")
     if options.graph and options.machine == "sim":
         raise ScenarioError("--graph", "sim", "the simulator queues nothing on a GPU", "add --machine cuda")
+    if options.kernels and options.machine == "sim":
+        raise ScenarioError("--kernels", "sim", "the simulator runs no kernels", "add --machine cpu")
+    if options.kernels and options.trace is None:
+        raise ScenarioError("--kernels", True, "kernels are shown in a trace", "add --trace FILE")
     physics = physics_from(options)
     if physics is not None and options.machine != "sim":
         raise ScenarioError("--physics", options.physics, f"{options.machine} ranks are measured", "add --machine sim")
@@ -91,11 +101,12 @@ def call(options: argparse.Namespace) -> int:
         except RankFailed as failure:
             console.print(str(failure), style="red", markup=False)
             return 1
-    timelines = [timeline for timeline, _ in outcomes]
-    results = [result for _, result in outcomes]
+    timelines = [timeline for timeline, _, _ in outcomes]
+    results = [result for _, result, _ in outcomes]
     figures = {"scenario": scenario.to_dict(), "results": results}
     if options.trace is not None:
-        write_text("--trace", options.trace, json.dumps(chrome_trace(timelines), allow_nan=False))
+        trace = chrome_trace(timelines, [profiled for _, _, profiled in outcomes])
+        write_text("--trace", options.trace, json.dumps(trace, allow_nan=False))
     if options.svg is not None:
         write_text("--svg", options.svg, timeline_svg(timelines))
     emit(options, figures, lambda console: console.print(_table(results)))
@@ -124,7 +135,7 @@ def _simulated(scenario: Scenario, strategies: list[StrategyName], physics: Phys
             timeline = run_sim(scenario.with_strategy(name), physics=physics)
             figures = result_figures(timeline, [], 0.0)
             figures["wall_ms"] = 1e3 * (time.perf_counter() - began)
-            yield timeline, figures
+            yield timeline, figures, None
 
 
 def _on_ranks(options: argparse.Namespace, scenario: Scenario, strategies: list[StrategyName]) -> Iterator[Outcome]:
@@ -147,12 +158,13 @@ def _on_ranks(options: argparse.Namespace, scenario: Scenario, strategies: list[
                 outputs=verify,
                 progress=lambda done, text: say(f"{text} ({100 * done:.0f} %)"),
                 graph=options.graph,
+                profiled=options.kernels,
             )
             figures = result_figures(result.timeline, result.output_sha256, result.wall_ms)
             if verify:
                 say(f"{name}: comparing with the reference")
                 figures["oracle"] = _verified(variant, result)
-            yield result.timeline, figures
+            yield result.timeline, figures, result.profiled
 
 
 def _verified(scenario: Scenario, result: RunResult) -> dict[str, float]:

@@ -96,12 +96,14 @@ class Ranks:
         programs: Sequence[Program] | None = None,
         recorded: bool = True,
         graph: bool = False,
+        profiled: bool = False,
     ) -> RunResult:
         """Run the scenario's strategy, or programs of your own (one per rank), and measure it.
 
         `outputs` brings back all outputs and routing, not only their hash. Without `recorded` GPU ranks leave no spans,
         only the time of the whole run: what recording costs is the difference. With `graph` GPU ranks capture each step
-        and replay it as a CUDA graph, where nothing in the program needs the host. Raises ScenarioError or
+        and replay it as a CUDA graph, where nothing in the program needs the host. `profiled` runs a step once more
+        under torch.profiler afterwards, for the trace. Raises ScenarioError or
         ProgramError before anything is started; RankFailed when a rank raises or dies; RunStopped when `stop`
         is called from another thread. After any of the latter, and after an interrupt, no process is left.
         """
@@ -109,7 +111,7 @@ class Ranks:
         programs = self._programs(scenario, programs)
         if graph:
             check_graphs(self.machine, scenario, programs)
-        orders = _orders(scenario, programs, outputs, recorded, graph)
+        orders = _orders(scenario, programs, outputs, recorded, graph, profiled)
         if self._running_thread == threading.get_ident():  # each would take the other's results for its own
             raise RuntimeError("these ranks are running: their progress callback cannot run something else on them")
         with self._in_use:
@@ -199,9 +201,11 @@ class Ranks:
         self.stop()
 
 
-def _orders(scenario: Scenario, programs: Sequence[Program], outputs: bool, recorded: bool, graph: bool) -> list[Order]:
+def _orders(
+    scenario: Scenario, programs: Sequence[Program], outputs: bool, recorded: bool, graph: bool, profiled: bool
+) -> list[Order]:
     kinds, micro = frozenset(op.kind for program in programs for op in program.ops), in_micro_batches(programs)
-    return [Order(scenario, program, kinds, outputs, micro, recorded, graph) for program in programs]
+    return [Order(scenario, program, kinds, outputs, micro, recorded, graph, profiled) for program in programs]
 
 
 def _converse(group: RankGroup, orders: Sequence[Order], progress: OnProgress | None) -> list[Finished]:

@@ -16,6 +16,7 @@ from dwdp_lab.execute.cuda.device import Device, Event
 from dwdp_lab.execute.cuda.gate import hold_until
 from dwdp_lab.execute.cuda.graph_program import Captured, capture_program, replay_program
 from dwdp_lab.execute.cuda.operations import Computation
+from dwdp_lab.execute.cuda.profile_step import profile_step
 from dwdp_lab.execute.cuda.queue_program import Events, Queued, queue_program
 from dwdp_lab.execute.cuda.rank_machine import RankMachine
 from dwdp_lab.execute.cuda.setup import Setup, prepare
@@ -97,6 +98,10 @@ def _run_prepared(session: RankSession, machine: RankMachine, setup: Setup, orde
     deal = setup.meeting.deal if setup.meeting is not None else None
     rows = own_rows(order, session.rank, _computed(setup, machine, computation), deal)
     outputs = outputs_of(setup.scenario, rows)
+    profiled = None
+    if order.profiled:
+        session.channel.send(Progress("running a step under the profiler", 0, 1))
+        profiled = profile_step(session, machine, setup, ops, run.start_ns, partial(_common_start, session), anchor)
     return Finished(
         spans=_spans(session.rank, machine.device, ops, run, computation),
         output_sha256=sha256_of(outputs),
@@ -106,6 +111,7 @@ def _run_prepared(session: RankSession, machine: RankMachine, setup: Setup, orde
         run_us=max(run.at_us(machine.device, event) for event in run.finish),
         clock_error_us=run.clock.error_us,
         samples=run.samples,
+        profiled=profiled,
     )
 
 
