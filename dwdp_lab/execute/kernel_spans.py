@@ -34,29 +34,34 @@ class Found(NamedTuple):
 
 
 class _Labels:
-    """Labelled ranges by thread. Those of one thread follow each other."""
+    """Labelled ranges by thread, or of `any_thread`: one thread queues for a GPU, but the profiler may number it in two
+    ways. Those of one thread follow each other."""
 
-    def __init__(self, seen: Iterable[Seen]) -> None:
+    def __init__(self, seen: Iterable[Seen], any_thread: bool) -> None:
+        self._any = any_thread
         self._ranges: dict[Where, list[Seen]] = defaultdict(list)
         for each in sorted(seen, key=lambda one: one.start_ns):
             if each.category == RANGE and each.name.startswith((OPERATION, LANE)):
-                self._ranges[each.where].append(each)
+                self._ranges[0 if any_thread else each.where].append(each)
         self._starts = {where: [each.start_ns for each in ranges] for where, ranges in self._ranges.items()}
 
-    def around(self, where: Where, at_ns: float) -> str | None:
-        """The label of the range of this thread that this moment lies in."""
+    def around(self, seen: Seen) -> str | None:
+        """The label of the range that the middle of this lies in: edges may be off by the difference of clocks."""
+        where, at_ns = 0 if self._any else seen.where, (seen.start_ns + seen.end_ns) / 2
         place = bisect_right(self._starts.get(where, []), at_ns) - 1
         if place < 0 or at_ns > self._ranges[where][place].end_ns:
             return None
         return self._ranges[where][place].name
 
 
-def kernels_of(rank: int, ops: Sequence[Op], seen: Sequence[Seen], zero_ns: int, since_ns: int) -> list[Found]:
-    """What ran on the GPU from `since_ns` on, or on a CPU, if the trace has nothing of a GPU; in order of its start."""
-    labels = _Labels(seen)
+def kernels_of(
+    rank: int, ops: Sequence[Op], seen: Sequence[Seen], gpu: bool, zero_ns: int, since_ns: int
+) -> list[Found]:
+    """What ran on the GPU, or within labels on the CPU, from `since_ns` on; in order of its start."""
     on_gpu = [each for each in seen if each.category in ON_GPU]
-    if not on_gpu:
-        within = ((each, labels.around(each.where, each.start_ns)) for each in seen if each.category == ON_CPU)
+    labels = _Labels(seen, any_thread=gpu)
+    if not gpu:
+        within = ((each, labels.around(each)) for each in seen if each.category == ON_CPU)
         labelled = [(each, label) for each, label in within if label is not None]
         lanes: dict[Where, str] = {}
     else:
@@ -64,14 +69,14 @@ def kernels_of(rank: int, ops: Sequence[Op], seen: Sequence[Seen], zero_ns: int,
         labelled = []
         for each in on_gpu:
             call = None if each.correlation is None else calls.get(each.correlation)
-            labelled.append((each, "" if call is None else labels.around(call.where, call.start_ns) or ""))
+            labelled.append((each, "" if call is None else labels.around(call) or ""))
         lanes = _lanes(ops, labelled)
     found = []
     for each, label in sorted(labelled, key=lambda pair: pair[0].start_ns):
         number = _number(label)
         if each.start_ns >= since_ns and not label.startswith(LANE):
             op = None if number is None else ops[number]
-            lane = lanes.get(each.where) or (f"stream {each.where}" if on_gpu or op is None else op.lane)
+            lane = lanes.get(each.where) or (f"stream {each.where}" if gpu or op is None else op.lane)
             found.append(Found(_span(rank, each, lane, op, zero_ns), number))
     return found
 

@@ -54,7 +54,7 @@ def under_profiler(work: Callable[[], T], gpu: bool) -> tuple[T, Trace]:
     """
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]
     # lanes of CPU ranks are threads, and by default only the thread that starts the profiler is seen
-    threads = torch._C._profiler._ExperimentalConfig(profile_all_threads=not gpu)
+    threads = None if gpu else torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
     with profile(activities=activities, experimental_config=threads) as profiler:
         first = _marks()
         result = work()
@@ -77,13 +77,20 @@ def _marks() -> list[Bracket]:
 
 
 def profiled_from(
-    rank: int, step: int, ops: Sequence[Op], spans: Sequence[Span], trace: Trace, zero_ns: int, since_ns: int
+    rank: int,
+    step: int,
+    ops: Sequence[Op],
+    spans: Sequence[Span],
+    trace: Trace,
+    gpu: bool,
+    zero_ns: int,
+    since_ns: int,
 ) -> Profiled:
     """A rank's profiled step: its operations with their spans, and what of the trace began at `since_ns` or later.
 
     Times count from `zero_ns`, the run's start, as those of the spans do.
     """
-    kernels = named_by_time(kernels_of(rank, ops, trace.seen, zero_ns, since_ns), spans)
+    kernels = named_by_time(kernels_of(rank, ops, trace.seen, gpu, zero_ns, since_ns), spans)
     return Profiled(
         step=step,
         spans=tuple(spans),

@@ -25,7 +25,8 @@ def told(timeline: Timeline, profiled: Profiled) -> dict[str, Any]:
     """What a reader must know of these rows."""
     return {
         "step": profiled.step,
-        "what": "this step once more, under torch.profiler, after the run: a little slower than in the run",
+        "what": "this step once more, under torch.profiler, after the run: a little slower than in the run"
+        + ("" if profiled.kernels else "; the profiler saw no kernels (is CUPTI allowed here?)"),
         "moved_us": round(moved_us(timeline, profiled), 3),
         "clock_error_us": round(profiled.clock_error_us, 3),
         "outside_operations_us": round(profiled.outside_us, 3),

@@ -32,4 +32,4 @@ def profile_step(
         span_of(setup.rank, op, (began.start_ns - zero_ns) / 1e3, (began.end_ns - zero_ns) / 1e3)
         for op, began in zip(chosen, times, strict=True)
     ]
-    return profiled_from(setup.rank, step, chosen, spans, trace, zero_ns, since_ns=0)
+    return profiled_from(setup.rank, step, chosen, spans, trace, gpu=False, zero_ns=zero_ns, since_ns=0)

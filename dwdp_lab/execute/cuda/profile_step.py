@@ -52,9 +52,10 @@ def profile_step(
         session.gather("profiled", None)  # reading the trace must not disturb ranks that are still at it
         return spans, since_ns
 
+    gpu = machine.device.torch_device.type == "cuda"
     machine.device.synchronize()
-    (spans, since_ns), trace = under_profiler(run, gpu=machine.device.torch_device.type == "cuda")
-    return profiled_from(setup.rank, step, chosen, spans, trace, zero_ns, since_ns)
+    (spans, since_ns), trace = under_profiler(run, gpu)
+    return profiled_from(setup.rank, step, chosen, spans, trace, gpu, zero_ns, since_ns)
 
 
 def _touch(device: Device) -> None:

@@ -211,14 +211,20 @@ class StandInGroup:
         """Another adversary from now on."""
         self.world._choose, self.world._dice = chooser(seed)
 
-    def run(self, scenario: Scenario, programs: Sequence[Program] | None = None, graph: bool = False) -> list[Finished]:
+    def run(
+        self,
+        scenario: Scenario,
+        programs: Sequence[Program] | None = None,
+        graph: bool = False,
+        profiled: bool = False,
+    ) -> list[Finished]:
         """One order on every rank; nothing checks the programs."""
         programs = build(scenario) if programs is None else programs
         kinds = frozenset(op.kind for program in programs for op in program.ops)
 
         def live(rank: int) -> Finished:
             in_micro_batches = any(op.micro is not None for program in programs for op in program.ops)
-            order = Order(scenario, programs[rank], kinds, True, in_micro_batches, graph=graph)
+            order = Order(scenario, programs[rank], kinds, True, in_micro_batches, graph=graph, profiled=profiled)
             return run_order(self.sessions[rank], self.machines[rank], order)  # type: ignore[arg-type]
 
         finished: list[Finished] = self.world.run(live)
