@@ -22,7 +22,7 @@ from dwdp_lab.cli.output import (
     write_text,
 )
 from dwdp_lab.cli.scenario_options import add_physics_option, add_scenario_options, physics_from, scenario_from
-from dwdp_lab.program.build import STRATEGIES, build
+from dwdp_lab.program.build import STRATEGIES
 from dwdp_lab.scenario.errors import ScenarioError, nearest
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.strategy import StrategyName
@@ -34,9 +34,6 @@ from dwdp_lab.timeline.svg import timeline_svg
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
-
-    from dwdp_lab.execute.launch import RankMachineName
-    from dwdp_lab.execute.run_result import RunResult
 
 Outcome = tuple[Timeline, dict[str, Any], Profiled | None]
 
@@ -94,10 +91,11 @@ def call(options: argparse.Namespace) -> int:
     if options.machine == "sim":
         outcomes = list(_simulated(scenario, strategies, physics or BOUND))
     else:
+        from dwdp_lab.cli.run_ranks import on_ranks
         from dwdp_lab.execute.failures import RankFailed
 
         try:
-            outcomes = list(_on_ranks(options, scenario, strategies))
+            outcomes = list(on_ranks(options, scenario, strategies))
         except RankFailed as failure:
             console.print(str(failure), style="red", markup=False)
             return 1
@@ -136,57 +134,6 @@ def _simulated(scenario: Scenario, strategies: list[StrategyName], physics: Phys
             figures = result_figures(timeline, [], 0.0)
             figures["wall_ms"] = 1e3 * (time.perf_counter() - began)
             yield timeline, figures, None
-
-
-def _on_ranks(options: argparse.Namespace, scenario: Scenario, strategies: list[StrategyName]) -> Iterator[Outcome]:
-    from dwdp_lab.execute.before_start import check_before_start, check_graphs
-    from dwdp_lab.execute.ranks import Ranks
-
-    machine: RankMachineName = options.machine
-    verify: bool = options.verify
-    for name in strategies:  # whatever is of no use is told before anything is started
-        variant = scenario.with_strategy(name)
-        check_before_start(machine, variant)
-        if options.graph:
-            check_graphs(machine, variant, build(variant))
-    starting = f"starting {scenario.ranks} rank processes"
-    with working(starting) as say, Ranks(scenario.ranks, machine=machine) as ranks:
-        for name in strategies:
-            variant = scenario.with_strategy(name)
-            result = ranks.run(
-                variant,
-                outputs=verify,
-                progress=lambda done, text: say(f"{text} ({100 * done:.0f} %)"),
-                graph=options.graph,
-                profiled=options.kernels,
-            )
-            figures = result_figures(result.timeline, result.output_sha256, result.wall_ms)
-            if verify:
-                say(f"{name}: comparing with the reference")
-                figures["oracle"] = _verified(variant, result)
-            yield result.timeline, figures, result.profiled
-
-
-def _verified(scenario: Scenario, result: RunResult) -> dict[str, float]:
-    """Every output against the reference. Raises RankFailed for the first that is out of bounds."""
-    import torch
-
-    from dwdp_lab.execute.failures import RankFailed
-    from dwdp_lab.model.oracle import OracleMismatch, compare, error_bound, oracle
-
-    torch.set_num_threads(1)  # small products: threads cost more than they give, many times over on a busy machine
-    worst, outputs = 0.0, 0
-    seed, skew = scenario.workload.seed, scenario.workload.router_skew
-    for rank in range(scenario.ranks):
-        for step, batch in enumerate(scenario.batches.by_rank[rank]):
-            if batch and result.outputs is not None and result.routing is not None:
-                try:
-                    expected = oracle(scenario.model, batch, seed, skew, result.routing[rank][step])
-                    worst = max(worst, compare(result.outputs[rank][step], expected.output, scenario.model))
-                except OracleMismatch as mismatch:
-                    raise RankFailed(rank, f"{scenario.strategy.name}, step {step}: {mismatch}") from None
-                outputs += scenario.batches.tokens(rank, step)
-    return {"outputs": outputs, "largest_error": worst, "bound": error_bound(scenario.model)}
 
 
 COLUMNS = {

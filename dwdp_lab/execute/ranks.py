@@ -103,9 +103,11 @@ class Ranks:
         `outputs` brings back all outputs and routing, not only their hash. Without `recorded` GPU ranks leave no spans,
         only the time of the whole run: what recording costs is the difference. With `graph` GPU ranks capture each step
         and replay it as a CUDA graph, where nothing in the program needs the host. `profiled` runs a step once more
-        under torch.profiler afterwards, for the trace. Raises ScenarioError or
-        ProgramError before anything is started; RankFailed when a rank raises or dies; RunStopped when `stop`
-        is called from another thread. After any of the latter, and after an interrupt, no process is left.
+        under torch.profiler afterwards, for the trace; what the same processes run later may be a little slower.
+
+        Raises ScenarioError or ProgramError before anything is started; RankFailed when a rank raises or dies;
+        RunStopped when `stop` is called from another thread. After any of the latter, and after an interrupt, no
+        process is left.
         """
         began = time.monotonic()
         programs = self._programs(scenario, programs)
