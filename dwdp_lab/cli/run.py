@@ -28,16 +28,14 @@ from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.strategy import StrategyName
 from dwdp_lab.simulate.physics import BOUND, Physics
 from dwdp_lab.timeline.chrome_trace import chrome_trace
+from dwdp_lab.timeline.profiled import Profiled
 from dwdp_lab.timeline.span import Timeline
 from dwdp_lab.timeline.svg import timeline_svg
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-    from dwdp_lab.execute.launch import RankMachineName
-    from dwdp_lab.execute.run_result import RunResult
-
-Outcome = tuple[Timeline, dict[str, Any]]
+Outcome = tuple[Timeline, dict[str, Any], Profiled | None]
 
 
 def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -60,6 +58,14 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--verify", action="store_true", help="ranks: compare every output with the slow dense reference"
     )
+    parser.add_argument(
+        "--graph", action="store_true", help="GPU ranks: capture each step, and replay it as a CUDA graph"
+    )
+    parser.add_argument(
+        "--kernels",
+        action="store_true",
+        help="ranks: run a step once more under torch.profiler, and add its kernels to --trace",
+    )
     parser.set_defaults(call=call)
 
 
@@ -70,6 +76,12 @@ def call(options: argparse.Namespace) -> int:
     strategies = _strategies(options.strategies, scenario)
     if options.verify and options.machine == "sim":
         raise ScenarioError("--verify", "sim", "the simulator computes no outputs", "add --machine cpu")
+    if options.graph and options.machine == "sim":
+        raise ScenarioError("--graph", "sim", "the simulator queues nothing on a GPU", "add --machine cuda")
+    if options.kernels and options.machine == "sim":
+        raise ScenarioError("--kernels", "sim", "the simulator runs no kernels", "add --machine cpu")
+    if options.kernels and options.trace is None:
+        raise ScenarioError("--kernels", True, "kernels are shown in a trace", "add --trace FILE")
     physics = physics_from(options)
     if physics is not None and options.machine != "sim":
         raise ScenarioError("--physics", options.physics, f"{options.machine} ranks are measured", "add --machine sim")
@@ -80,18 +92,20 @@ def call(options: argparse.Namespace) -> int:
     if options.machine == "sim":
         outcomes = list(_simulated(scenario, strategies, physics or BOUND))
     else:
+        from dwdp_lab.cli.run_ranks import on_ranks
         from dwdp_lab.execute.failures import RankFailed
 
         try:
-            outcomes = list(_on_ranks(options.machine, scenario, strategies, options.verify))
+            outcomes = list(on_ranks(options, scenario, strategies))
         except RankFailed as failure:
             console.print(str(failure), style="red", markup=False)
             return 1
-    timelines = [timeline for timeline, _ in outcomes]
-    results = [result for _, result in outcomes]
+    timelines = [timeline for timeline, _, _ in outcomes]
+    results = [result for _, result, _ in outcomes]
     figures = {"scenario": scenario.to_dict(), "results": results}
     if options.trace is not None:
-        write_text("--trace", options.trace, json.dumps(chrome_trace(timelines), allow_nan=False))
+        trace = chrome_trace(timelines, [profiled for _, _, profiled in outcomes])
+        write_text("--trace", options.trace, json.dumps(trace, allow_nan=False))
     if options.svg is not None:
         write_text("--svg", options.svg, timeline_svg(timelines))
     if options.save is not None:
@@ -131,49 +145,7 @@ def _simulated(scenario: Scenario, strategies: list[StrategyName], physics: Phys
             timeline = run_sim(scenario.with_strategy(name), physics=physics)
             figures = result_figures(timeline, [], 0.0)
             figures["wall_ms"] = 1e3 * (time.perf_counter() - began)
-            yield timeline, figures
-
-
-def _on_ranks(
-    machine: RankMachineName, scenario: Scenario, strategies: list[StrategyName], verify: bool
-) -> Iterator[Outcome]:
-    from dwdp_lab.execute.before_start import check_before_start
-    from dwdp_lab.execute.ranks import Ranks
-
-    for name in strategies:  # whatever is of no use is told before anything is started
-        check_before_start(machine, scenario.with_strategy(name))
-    starting = f"starting {scenario.ranks} rank processes"
-    with working(starting) as say, Ranks(scenario.ranks, machine=machine) as ranks:
-        for name in strategies:
-            variant = scenario.with_strategy(name)
-            result = ranks.run(variant, outputs=verify, progress=lambda done, text: say(f"{text} ({100 * done:.0f} %)"))
-            figures = result_figures(result.timeline, result.output_sha256, result.wall_ms)
-            if verify:
-                say(f"{name}: comparing with the reference")
-                figures["oracle"] = _verified(variant, result)
-            yield result.timeline, figures
-
-
-def _verified(scenario: Scenario, result: RunResult) -> dict[str, float]:
-    """Every output against the reference. Raises RankFailed for the first that is out of bounds."""
-    import torch
-
-    from dwdp_lab.execute.failures import RankFailed
-    from dwdp_lab.model.oracle import OracleMismatch, compare, error_bound, oracle
-
-    torch.set_num_threads(1)  # small products: threads cost more than they give, many times over on a busy machine
-    worst, outputs = 0.0, 0
-    seed, skew = scenario.workload.seed, scenario.workload.router_skew
-    for rank in range(scenario.ranks):
-        for step, batch in enumerate(scenario.batches.by_rank[rank]):
-            if batch and result.outputs is not None and result.routing is not None:
-                try:
-                    expected = oracle(scenario.model, batch, seed, skew, result.routing[rank][step])
-                    worst = max(worst, compare(result.outputs[rank][step], expected.output, scenario.model))
-                except OracleMismatch as mismatch:
-                    raise RankFailed(rank, f"{scenario.strategy.name}, step {step}: {mismatch}") from None
-                outputs += scenario.batches.tokens(rank, step)
-    return {"outputs": outputs, "largest_error": worst, "bound": error_bound(scenario.model)}
+            yield timeline, figures, None
 
 
 COLUMNS = {

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from dwdp_lab.execute.cpu.memory_need import check_memory
 from dwdp_lab.execute.cuda.gpu_memory import check_gpu_memory, visible_gpus
+from dwdp_lab.execute.cuda.graph_refusal import check_replays
 from dwdp_lab.execute.cuda.refusal import check_fits_kernels, check_gpus_here
 from dwdp_lab.execute.launch import RankMachineName
 from dwdp_lab.model.supported import check_runs_on_ranks
+from dwdp_lab.program.operation import Program
 from dwdp_lab.scenario.scenario import Scenario
 
 
@@ -25,3 +27,13 @@ def check_before_start(machine: RankMachineName, scenario: Scenario, held_bytes:
     check_runs_on_ranks(scenario.model)
     check_fits_kernels(scenario)
     check_gpu_memory(scenario, visible_gpus(), held_bytes)
+
+
+def check_graphs(machine: RankMachineName, scenario: Scenario, programs: Sequence[Program]) -> None:
+    """Raises ScenarioError when ranks of this machine cannot replay the programs from CUDA graphs here."""
+    gpus = 0
+    if machine == "cuda":
+        import torch
+
+        gpus = torch.cuda.device_count()
+    check_replays(machine, scenario, programs, gpus)

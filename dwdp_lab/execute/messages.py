@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dwdp_lab.execute.gpu_sample import GpuSample
 from dwdp_lab.program.operation import Kind, Program
 from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.timeline.profiled import Profiled
 from dwdp_lab.timeline.span import Span
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Order(NamedTuple):
     outputs: bool
     in_micro_batches: bool = False
     recorded: bool = True  # CUDA machine: whether every operation leaves a span
+    graph: bool = False  # CUDA machine: whether steps are captured and replayed as CUDA graphs
+    profiled: bool = False  # whether a step is run once more under torch.profiler
 
 
 class Job(NamedTuple):
@@ -86,6 +89,7 @@ class Finished(NamedTuple):
     clock_error_us: float | None = None  # CUDA machine: how far its spans may be off on the clock of all ranks
     environment: dict[str, Any] | None = None  # CUDA machine: transport, way of copying, memory
     samples: tuple[GpuSample, ...] = ()  # CUDA machine: the GPU's sensors, of one rank per GPU
+    profiled: Profiled | None = None  # if it was asked for
     held_bytes: int = 0  # CUDA machine: GPU memory that this rank keeps for its next run
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, get_args
 
-from dwdp_lab.execute.before_start import check_before_start
+from dwdp_lab.execute.before_start import check_before_start, check_graphs
 from dwdp_lab.execute.cuda.refusal import check_gpus_here
 from dwdp_lab.execute.launch import Launcher, RankMachineName
 from dwdp_lab.execute.messages import Done, Finished, Job, Order, Progress
@@ -95,23 +95,32 @@ class Ranks:
         progress: OnProgress | None = None,
         programs: Sequence[Program] | None = None,
         recorded: bool = True,
+        graph: bool = False,
+        profiled: bool = False,
     ) -> RunResult:
         """Run the scenario's strategy, or programs of your own (one per rank), and measure it.
 
         `outputs` brings back all outputs and routing, not only their hash. Without `recorded` GPU ranks leave no spans,
-        only the time of the whole run: what recording costs is the difference. Raises ScenarioError or
-        ProgramError before anything is started; RankFailed when a rank raises or dies; RunStopped when `stop`
-        is called from another thread. After any of the latter, and after an interrupt, no process is left.
+        only the time of the whole run: what recording costs is the difference. With `graph` GPU ranks capture each step
+        and replay it as a CUDA graph, where nothing in the program needs the host. `profiled` runs a step once more
+        under torch.profiler afterwards, for the trace; what the same processes run later may be a little slower.
+
+        Raises ScenarioError or ProgramError before anything is started; RankFailed when a rank raises or dies;
+        RunStopped when `stop` is called from another thread. After any of the latter, and after an interrupt, no
+        process is left.
         """
         began = time.monotonic()
         programs = self._programs(scenario, programs)
+        if graph:
+            check_graphs(self.machine, scenario, programs)
+        orders = _orders(scenario, programs, outputs, recorded, graph, profiled)
         if self._running_thread == threading.get_ident():  # each would take the other's results for its own
             raise RuntimeError("these ranks are running: their progress callback cannot run something else on them")
         with self._in_use:
             group = self._started()
             self._running_thread = threading.get_ident()
             try:
-                finished = _converse(group, scenario, programs, outputs, progress, recorded)
+                finished = _converse(group, orders, progress)
             except BaseException:
                 self._end()
                 raise
@@ -194,17 +203,16 @@ class Ranks:
         self.stop()
 
 
-def _converse(
-    group: RankGroup,
-    scenario: Scenario,
-    programs: Sequence[Program],
-    outputs: bool,
-    progress: OnProgress | None,
-    recorded: bool,
-) -> list[Finished]:
-    kinds = frozenset(op.kind for program in programs for op in program.ops)
-    for rank, program in enumerate(programs):
-        group.send(rank, Order(scenario, program, kinds, outputs, in_micro_batches(programs), recorded))
+def _orders(
+    scenario: Scenario, programs: Sequence[Program], outputs: bool, recorded: bool, graph: bool, profiled: bool
+) -> list[Order]:
+    kinds, micro = frozenset(op.kind for program in programs for op in program.ops), in_micro_batches(programs)
+    return [Order(scenario, program, kinds, outputs, micro, recorded, graph, profiled) for program in programs]
+
+
+def _converse(group: RankGroup, orders: Sequence[Order], progress: OnProgress | None) -> list[Finished]:
+    for rank, order in enumerate(orders):
+        group.send(rank, order)
     finished: dict[int, Finished] = {}
     shares = dict.fromkeys(range(group.size), 0.0)
     for rank, message in group.messages(until=Finished):
@@ -213,7 +221,7 @@ def _converse(
             shares[rank] = 1.0
         elif isinstance(message, Progress) and progress is not None:
             shares[rank] = message.done / max(1, message.total)
-            progress(min(shares.values()), f"{scenario.strategy.name}: {message.doing}")
+            progress(min(shares.values()), f"{orders[rank].scenario.strategy.name}: {message.doing}")
     return [finished[rank] for rank in range(group.size)]
 
 

@@ -16,6 +16,7 @@ from dwdp_lab.execute.launch import RankMachineName
 from dwdp_lab.execute.messages import Finished
 from dwdp_lab.program.operation import Program
 from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.timeline.profiled import Profiled, together
 from dwdp_lab.timeline.span import Timeline
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class RunResult:
     samples: tuple[tuple[GpuSample, ...], ...] = ()
     """GPU ranks: clock, power and NVLink traffic of each rank's GPU during the run; empty for ranks that share one with
     a lower rank, and without nvidia-ml-py."""
+    profiled: Profiled | None = None
+    """On request: a step once more, under torch.profiler. For `chrome_trace`; the timeline has nothing of it."""
 
 
 def assemble(
@@ -79,6 +82,7 @@ def assemble(
         routing=routing or None,
         run_us=max((report.run_us for report in finished if report.run_us is not None), default=None),
         samples=tuple(report.samples for report in finished),
+        profiled=together([report.profiled for report in finished if report.profiled is not None]),
     )
 
 

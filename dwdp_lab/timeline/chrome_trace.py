@@ -12,24 +12,29 @@ from pathlib import Path
 from typing import Any
 
 from dwdp_lab.timeline.palette import lanes_in_use
+from dwdp_lab.timeline.profiled import Profiled
+from dwdp_lab.timeline.profiled_trace import profiled_events, told
 from dwdp_lab.timeline.span import Span, Timeline
 
 Event = dict[str, Any]
 
 
-def chrome_trace(timelines: Timeline | Sequence[Timeline]) -> dict[str, Any]:
+def chrome_trace(timelines: Timeline | Sequence[Timeline], profiled: Sequence[Profiled | None] = ()) -> dict[str, Any]:
     """The trace as plain JSON values: one process per rank, one thread per lane.
 
     Each pull has an arrow to the experts of the same rank, step and layer, and each rank a counter of the
     GB/s (1e9 bytes/s) that its copies and collectives in flight move. The processes of the first timeline
     are numbered by rank, those of further timelines go on from there. What the numbers are worth
-    (provenance, notes, environment) is in `otherData`.
+    (provenance, notes, environment) is in `otherData`. `profiled`: of each timeline, if it was made, the step that was
+    repeated under a profiler, in rows beneath the lanes.
     """
     several = [timelines] if isinstance(timelines, Timeline) else list(timelines)
     events: list[Event] = []
     first_process = 0
-    for timeline in several:
+    steps = [*profiled, *[None] * (len(several) - len(profiled))]
+    for timeline, step in zip(several, steps, strict=True):
         events += _events(timeline, first_process)
+        events += () if step is None else profiled_events(timeline, step, first_process)
         first_process += timeline.ranks
     runs = [
         {
@@ -41,16 +46,19 @@ def chrome_trace(timelines: Timeline | Sequence[Timeline]) -> dict[str, Any]:
             "notes": list(timeline.notes),
             "environment": timeline.environment,
         }
-        for timeline in several
+        | ({} if step is None else {"profiled": told(timeline, step)})
+        for timeline, step in zip(several, steps, strict=True)
     ]
     other = {"producer": "DWDP Lab", "runs": runs}
     return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": other}
 
 
-def write_chrome_trace(path: str | Path, timelines: Timeline | Sequence[Timeline]) -> Path:
+def write_chrome_trace(
+    path: str | Path, timelines: Timeline | Sequence[Timeline], profiled: Sequence[Profiled | None] = ()
+) -> Path:
     """Write the trace to a file (ending .json) and return its path."""
     path = Path(path)
-    path.write_text(json.dumps(chrome_trace(timelines), allow_nan=False), encoding="utf-8")
+    path.write_text(json.dumps(chrome_trace(timelines, profiled), allow_nan=False), encoding="utf-8")
     return path
 
 

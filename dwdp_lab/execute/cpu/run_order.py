@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -11,6 +12,7 @@ from dwdp_lab.execute.cpu.exchange_rows import exchange_objects
 from dwdp_lab.execute.cpu.kept import Kept
 from dwdp_lab.execute.cpu.lanes import LaneRun
 from dwdp_lab.execute.cpu.operations import Computation
+from dwdp_lab.execute.cpu.profile_step import profile_step
 from dwdp_lab.execute.cpu.results import computed_rows
 from dwdp_lab.execute.cpu.setup import Setup, prepare
 from dwdp_lab.execute.messages import Finished, Order, Progress
@@ -45,6 +47,10 @@ def _run_prepared(session: RankSession, setup: Setup, order: Order) -> Finished:
     deal = exchange_objects if order.in_micro_batches else None
     rows = own_rows(order, session.rank, computed_rows(setup, computation), deal)
     outputs = outputs_of(setup.scenario, rows)
+    profiled = None
+    if order.profiled:
+        session.channel.send(Progress("running a step under the profiler", 0, 1))
+        profiled = profile_step(session, setup, ops, start_ns, partial(_common_start, session))
     return Finished(
         spans=tuple(
             span_of(
@@ -60,6 +66,7 @@ def _run_prepared(session: RankSession, setup: Setup, order: Order) -> Finished:
         notes=tuple(setup.notes),
         outputs=tuple(outputs) if order.outputs else None,
         routing=routing_of(setup.scenario, rows) if order.outputs else None,
+        profiled=profiled,
     )
 
 

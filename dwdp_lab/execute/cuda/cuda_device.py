@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dwdp_lab.execute.cuda.copy_calls import CopyWay, CudaCallFailed, Issue, batched, check, plain
-from dwdp_lab.execute.cuda.device import Copy, Event, Gate, Memory, Stream
+from dwdp_lab.execute.cuda.device import Copy, Event, Gate, Graph, Memory, Stream
 from dwdp_lab.execute.cuda.gate import FlagGate
 
 
 class CudaEvent:
-    """A torch event."""
+    """A torch event. A timed one is `external`: in a capture it becomes a node that every replay records, of which the
+    time can be asked. Untimed ones become dependencies there, which leave no trace."""
 
     def __init__(self, timed: bool) -> None:
-        self.event: torch.cuda.Event = torch.cuda.Event(enable_timing=timed)  # type: ignore[no-untyped-call]
+        self.event: torch.cuda.Event = torch.cuda.Event(  # type: ignore[no-untyped-call]
+            enable_timing=timed, external=timed
+        )
+
+
+class CudaGraph:
+    """A torch CUDA graph with memory of its own, or shared with a graph that runs before it."""
+
+    def __init__(self) -> None:
+        self.graph: torch.cuda.CUDAGraph = torch.cuda.CUDAGraph()
 
 
 AHEAD: dict[str, int] = {"comm": -1}
@@ -56,6 +67,10 @@ class CudaStream:
 
     def uses(self, tensor: Tensor) -> None:
         tensor.record_stream(self.stream)
+
+    def replay(self, graph: Graph) -> None:
+        with torch.cuda.stream(self.stream):
+            _cuda_graph(graph).graph.replay()
 
 
 class CudaDevice:
@@ -103,6 +118,14 @@ class CudaDevice:
             self._flag = int(host), int(device)
         return self._flag
 
+    @contextmanager
+    def capture(self, stream: Stream, after: Graph | None = None) -> Iterator[Graph]:
+        made = CudaGraph()
+        pool = None if after is None else _cuda_graph(after).graph.pool()
+        # thread_local: NCCL's watchdog looks at events in a thread of its own, which `global` would forbid
+        with torch.cuda.graph(made.graph, pool, cuda_stream(stream).stream, capture_error_mode="thread_local"):
+            yield made
+
     def elapsed_us(self, first: Event, second: Event) -> float:
         milliseconds: float = _cuda_event(first).elapsed_time(_cuda_event(second))
         return 1e3 * milliseconds
@@ -118,6 +141,12 @@ def _cuda_event(event: Event) -> torch.cuda.Event:
     if not isinstance(event, CudaEvent):
         raise TypeError(f"{event} is an event of another kind of device")
     return event.event
+
+
+def _cuda_graph(graph: Graph) -> CudaGraph:
+    if not isinstance(graph, CudaGraph):
+        raise TypeError(f"{graph} is a graph of another kind of device")
+    return graph
 
 
 def cuda_stream(stream: Stream) -> CudaStream:

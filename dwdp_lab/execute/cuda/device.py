@@ -7,6 +7,7 @@ streams and events leave open (tests/execute/cuda). Addresses are plain integers
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Literal, NamedTuple, Protocol
 
 import torch
@@ -29,6 +30,10 @@ class Event(Protocol):
     """A point in a stream. Waiting for one that nobody recorded passes at once, as with CUDA."""
 
 
+class Graph(Protocol):
+    """What streams were given while they were captured (`Device.capture`), to be queued as a whole."""
+
+
 class Stream(Protocol):
     """Work in order. No method blocks the host."""
 
@@ -47,6 +52,10 @@ class Stream(Protocol):
     def uses(self, tensor: Tensor) -> None:
         """What is queued here so far may read the tensor: its memory is not given to others before that has ended,
         even when nothing refers to it any more."""
+
+    def replay(self, graph: Graph) -> None:
+        """Queue all of a graph: it begins when what is queued here before it has ended, and ends before what is queued
+        here after it begins. Other streams, also those that were captured, have nothing to do with it."""
 
 
 class Gate(Protocol):
@@ -112,6 +121,17 @@ class Device(Protocol):
         """A gate before whatever is queued on these streams from now on; None where the device has no such thing.
 
         Until it is open the host must not wait for these streams in the thread that opens it.
+        """
+
+    def capture(self, stream: Stream, after: Graph | None = None) -> AbstractContextManager[Graph]:
+        """Within this context what the stream is given does not run: it becomes the graph. So does what other streams
+        are given once they have waited for an event that was recorded within; before the context ends `stream` has to
+        have waited for each of these in turn.
+
+        Work is called once, so that the graph reads and writes the same tensors whenever it is replayed. A timed event
+        becomes a stamp, recorded anew by every replay; streams can wait for untimed events only, and for none from
+        before. The host must not wait for the device. `after`: a graph that is always replayed before this one, of
+        whose memory it takes what is free again.
         """
 
     def elapsed_us(self, first: Event, second: Event) -> float:

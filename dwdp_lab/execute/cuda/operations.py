@@ -82,9 +82,10 @@ class Computation:
         step, micro = tokens
         return micro is None or (step, micro, self.setup.shape.layers - 1) in self.setup.attention
 
-    def hidden(self, tokens: Tokens) -> Tensor:
-        """What goes into the next layer, [T, H]."""
-        found = self.buffers.find("hidden", tokens)
+    def hidden(self, tokens: Tokens, layer: int) -> Tensor:
+        """What goes into a layer, [T, H]; into the one after the last: the output. Layer 0 reads the inputs whatever a
+        replay before this one has left."""
+        found = self.buffers.find("hidden", tokens) if layer else ()
         return found[0] if found else self.setup.inputs[tokens]
 
     def _give(self, op: Op, whole: str, before: Tensor, added: Tensor) -> None:
@@ -99,7 +100,7 @@ class Computation:
         headless = setup.share is not None and not setup.share.heads
 
         def work() -> None:
-            hidden = self.hidden(tokens_of(op))
+            hidden = self.hidden(tokens_of(op), op.layer)
             if headless:
                 added = torch.zeros_like(hidden)
             else:
@@ -200,7 +201,7 @@ class Computation:
         self.setup.met.gather(stream, gatherings)
 
     def _all_reduce_attention(self, op: Op, stream: Stream) -> None:
-        self._add_up(op, stream, "attended", lambda: self.hidden(tokens_of(op)))
+        self._add_up(op, stream, "attended", lambda: self.hidden(tokens_of(op), op.layer))
 
     def _all_reduce_mlp(self, op: Op, stream: Stream) -> None:
         self._add_up(op, stream, "hidden", lambda: self.buffers.get("attended", tokens_of(op))[0])
@@ -213,7 +214,7 @@ class Computation:
         stream.run(lambda: self.buffers.put(name, op, before() + part()))
 
     def _send(self, op: Op, stream: Stream) -> None:
-        self.setup.met.send(stream, lambda: self.hidden(tokens_of(op)), peer_of(op))
+        self.setup.met.send(stream, lambda: self.hidden(tokens_of(op), op.layer), peer_of(op))
 
     def _recv(self, op: Op, stream: Stream) -> None:
         setup, tokens = self.setup, tokens_of(op)
@@ -221,6 +222,6 @@ class Computation:
         def place() -> Tensor:
             size = setup.rows(tokens), setup.shape.hidden
             self.buffers.put("hidden", op, torch.empty(size, dtype=setup.dtype, device=self.device.torch_device))
-            return self.hidden(tokens)
+            return self.hidden(tokens, op.layer)
 
         setup.met.receive(stream, place, peer_of(op))

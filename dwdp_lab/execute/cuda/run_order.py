@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +14,9 @@ from dwdp_lab.execute.cpu.operations import slot_of
 from dwdp_lab.execute.cuda.clock import Clock, anchor, clock
 from dwdp_lab.execute.cuda.device import Device, Event
 from dwdp_lab.execute.cuda.gate import hold_until
+from dwdp_lab.execute.cuda.graph_program import Captured, capture_program, replay_program
 from dwdp_lab.execute.cuda.operations import Computation
+from dwdp_lab.execute.cuda.profile_step import profile_step
 from dwdp_lab.execute.cuda.queue_program import Events, Queued, queue_program
 from dwdp_lab.execute.cuda.rank_machine import RankMachine
 from dwdp_lab.execute.cuda.setup import Setup, prepare
@@ -44,7 +48,7 @@ def run_order(session: RankSession, machine: RankMachine, order: Order) -> Finis
         meeting = machine.meeting(session) if meets else None
         setup = prepare(machine.device.torch_device, machine.kept, experts, meeting, order, session.rank)
         session.gather("prepared", None)  # so that copies are tried while all ranks copy, and none still draws weights
-        way = _copy_way(machine, setup, order.program.ops)
+        way = _copy_way(machine, setup, order)
         finished = _run_prepared(session, machine, setup, order)
         told: dict[str, Any] = {} if way is None else {"copies": way}
         told |= machine.watch.seen._asdict() if machine.watch is not None else {}
@@ -53,11 +57,12 @@ def run_order(session: RankSession, machine: RankMachine, order: Order) -> Finis
     return finished._replace(environment=told, held_bytes=machine.held_bytes())
 
 
-def _copy_way(machine: RankMachine, setup: Setup, ops: tuple[Op, ...]) -> str | None:
+def _copy_way(machine: RankMachine, setup: Setup, order: Order) -> str | None:
     """How pulls are handed over; of those that only the routing decides nothing is known beforehand."""
-    pulls = (op for op in ops if op.pull is not None and not op.pull.routed)
+    pulls = (op for op in order.program.ops if op.pull is not None and not op.pull.routed)
     first = next((setup.experts.copies(op.layer, slot_of(op)) for op in pulls), ())
-    return machine.copy_way(first, setup.scenario.strategy.copy_calls) if first else None
+    wish = "plain" if order.graph else setup.scenario.strategy.copy_calls  # batches cannot be captured
+    return machine.copy_way(first, wish) if first else None
 
 
 class _Run(NamedTuple):
@@ -78,36 +83,70 @@ class _Run(NamedTuple):
 def _run_prepared(session: RankSession, machine: RankMachine, setup: Setup, order: Order) -> Finished:
     ops = order.program.ops
     session.channel.send(Progress("warming up", 0, 1))
-    _warm_up(machine, setup, ops)
+    # what is captured must have run before: kernels that are compiled or loaded meanwhile would break the capture
+    _warm_up(machine, setup, ops, range(setup.scenario.batches.steps) if order.graph else warm_steps(setup.scenario))
     computation = Computation(setup, machine.device, machine.streams, machine.arithmetic)
-    run = _timed(session, machine, computation, order)
+    if order.graph:
+        session.channel.send(Progress("capturing", 0, 1))
+        captured = _captured(machine, computation, order)
+        _replay_once(machine, captured)
+        queue = partial(replay_program, machine.device, captured, machine.streams["compute"])
+    else:
+        events = Events(machine.device, ops, order.recorded)
+        queue = partial(queue_program, ops, events, machine.streams, computation.queue, computation.end)
+    run = _timed(session, machine, queue)
     deal = setup.meeting.deal if setup.meeting is not None else None
     rows = own_rows(order, session.rank, _computed(setup, machine, computation), deal)
     outputs = outputs_of(setup.scenario, rows)
+    profiled = None
+    if order.profiled:
+        session.channel.send(Progress("running a step under the profiler", 0, 1))
+        profiled = profile_step(session, machine, setup, ops, run.start_ns, partial(_common_start, session), anchor)
     return Finished(
         spans=_spans(session.rank, machine.device, ops, run, computation),
         output_sha256=sha256_of(outputs),
-        notes=(*setup.notes, *(setup.meeting.notes if setup.meeting is not None else ())),
+        notes=(*setup.notes, *(setup.meeting.notes if setup.meeting is not None else ()), *_graph_notes(order)),
         outputs=tuple(outputs) if order.outputs else None,
         routing=routing_of(setup.scenario, rows) if order.outputs else None,
         run_us=max(run.at_us(machine.device, event) for event in run.finish),
         clock_error_us=run.clock.error_us,
         samples=run.samples,
+        profiled=profiled,
     )
 
 
-def _warm_up(machine: RankMachine, setup: Setup, ops: tuple[Op, ...]) -> None:
-    """Run every kind of step untimed: first calls compile, load and allocate.
+def _graph_notes(order: Order) -> tuple[str, ...]:
+    if not order.graph:
+        return ()
+    times = ", operations timed by event nodes within" if order.recorded else ""
+    return (f"each step replayed as a CUDA graph{times}; a step ends on all lanes before the next begins",)
+
+
+def _warm_up(machine: RankMachine, setup: Setup, ops: tuple[Op, ...], steps: Collection[int]) -> None:
+    """Run these steps untimed: first calls compile, load and allocate.
 
     Meanwhile the outputs of all steps have their place, so that the timed run finds as much free memory as it needs.
     """
-    chosen = of_steps(ops, warm_steps(setup.scenario))
+    chosen = of_steps(ops, steps)
     computation = Computation(setup, machine.device, machine.streams, machine.arithmetic)
     places: list[Tensor] = []
     machine.streams["compute"].run(lambda: places.extend(torch.empty_like(x) for x in setup.inputs.values()))
     events = Events(machine.device, chosen, recorded=False)
     machine.device.synchronize()  # lanes do not wait for torch's default stream, on which all this was prepared
     queue_program(chosen, events, machine.streams, computation.queue, computation.end)
+    machine.device.synchronize()
+
+
+def _captured(machine: RankMachine, computation: Computation, order: Order) -> Captured:
+    """The program as graphs."""
+    machine.device.synchronize()  # with what the computation has prepared
+    ops, queue, end = order.program.ops, computation.queue, computation.end
+    return capture_program(machine.device, ops, machine.streams, queue, end, order.recorded)
+
+
+def _replay_once(machine: RankMachine, captured: Captured) -> None:
+    """Untimed: a graph is put on the device when it is first replayed."""
+    replay_program(machine.device, captured, machine.streams["compute"])
     machine.device.synchronize()
 
 
@@ -121,16 +160,15 @@ def warm_steps(scenario: Scenario) -> frozenset[int]:
     return frozenset(sizes[tokens] for tokens in largest_first[:MOST_WARM_STEPS])
 
 
-def _timed(session: RankSession, machine: RankMachine, computation: Computation, order: Order) -> _Run:
-    device, ops = machine.device, order.program.ops
-    events = Events(device, ops, order.recorded)
+def _timed(session: RankSession, machine: RankMachine, queue: Callable[[], Queued]) -> _Run:
+    device = machine.device
     device.synchronize()  # with what the computation has prepared
     first = anchor(device, machine.streams["compute"])
     if machine.sampler is not None:
         machine.sampler.start()
     start_ns = _common_start(session)
     with hold_until(device, tuple(machine.streams.values()), start_ns), machine.watched():
-        queued = queue_program(ops, events, machine.streams, computation.queue, computation.end)
+        queued = queue()
         finish = [device.event(timed=True) for _ in machine.streams]
         for event, stream in zip(finish, machine.streams.values(), strict=True):
             stream.record(event)
@@ -174,7 +212,7 @@ def _computed(setup: Setup, machine: RankMachine, computation: Computation) -> d
         found.update({place: ids.long() for place, ids in computation.chosen.items()})
         for tokens in setup.batches:
             if computation.is_output(tokens):
-                found[*tokens, layers] = final_norm(computation.hidden(tokens), setup.shape.rms_eps)
+                found[*tokens, layers] = final_norm(computation.hidden(tokens, layers), setup.shape.rms_eps)
 
     machine.streams["compute"].run(work)
     machine.device.synchronize()

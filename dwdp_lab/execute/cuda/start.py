@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -62,6 +63,8 @@ def join(gpus: int, session: RankSession) -> Meeting:
     if session.ranks > gpus:
         join_process_group(session)
         return HostMeeting(session.ranks)
+    # in a capture NCCL would register the buffers as if each were one allocation; slots consist of several
+    os.environ.setdefault("NCCL_GRAPH_REGISTER", "0")
     join_process_group(session, "cpu:gloo,cuda:nccl", torch.device("cuda", session.rank))
     return NcclMeeting(session.ranks, session.rank)
 

@@ -1,6 +1,7 @@
 """A stand-in for one rank's GPU: streams are queues, in which nothing runs before an adversary picks it.
 
-A wait sees what was recorded when it was queued; copies are torn in pieces that other work comes between.
+A wait sees what was recorded when it was queued; copies are torn in pieces that other work comes between. A graph keeps
+what each captured stream was given; a replay queues it on streams of the graph's own.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +23,11 @@ if TYPE_CHECKING:
     from adversary import World
 
 
-@dataclass
+@dataclass(eq=False)
 class StandInEvent:
     """Waiting is for one particular record of it."""
 
+    timed: bool = False
     recorded: int = 0
     happened: set[int] = field(default_factory=set)
     at_ns: int = 0
@@ -55,6 +58,19 @@ class Command:
     meeting: object = None
 
 
+@dataclass(eq=False)
+class StandInGraph:
+    """What each captured stream was given, in issue order, and the graph's own stream in place of each."""
+
+    inside: dict[StandInStream, StandInStream] = field(default_factory=dict)
+    given: list[tuple[StandInStream, Callable[[StandInStream], None]]] = field(default_factory=list)
+    recorded: dict[StandInEvent, tuple[StandInStream, int]] = field(default_factory=dict)
+    """Untimed events of the capture, by which other streams come into it: where each was last, and after how much."""
+    unjoined: dict[StandInStream, int] = field(default_factory=dict)
+    """Streams whose last work nobody has waited for, and how much they were given."""
+    complete: bool = False
+
+
 class StandInStream(Actor):
     """A queue of commands. Queueing is a point at which others may come first."""
 
@@ -62,6 +78,20 @@ class StandInStream(Actor):
         super().__init__(name)
         self.device = device
         self.commands: deque[Command] = deque()
+
+    def _into_graph(self, give: Callable[[StandInStream], None]) -> bool:
+        """While this stream is captured: keep what it is given."""
+        graph = self.device.capturing
+        if graph is None or self not in graph.inside:
+            return False
+        graph.given.append((self, give))
+        graph.unjoined[self] = len(graph.given)
+        return True
+
+    def meet(self, command: Callable[[StandInStream], None]) -> None:
+        """Queue a meeting of ranks, which numbers itself when it is queued."""
+        if not self._into_graph(command):
+            command(self)
 
     def ready(self) -> bool:
         return bool(self.commands) and self.commands[0].may()
@@ -82,6 +112,9 @@ class StandInStream(Actor):
         self.device.world.may_pause(self.device.rank)
 
     def run(self, work: Callable[[], None]) -> None:
+        if self._into_graph(lambda inside: inside.run(work)):
+            return
+
         def once() -> bool:
             with torch.inference_mode():
                 work()
@@ -90,6 +123,8 @@ class StandInStream(Actor):
         self.queue(once)
 
     def copy(self, copies: Sequence[Copy]) -> None:
+        if self._into_graph(lambda inside: inside.copy(copies)):
+            return
         pieces = self.device.world.torn(copies)
 
         def one() -> bool:
@@ -101,11 +136,27 @@ class StandInStream(Actor):
         self.queue(one)
 
     def wait(self, event: Any) -> None:
+        if (graph := self.device.capturing) is not None:
+            if event in graph.recorded:  # which is how a stream comes into a capture
+                other, given = graph.recorded[event]
+                graph.inside[self] = self.device.inner_stream(self)
+                if graph.unjoined.get(other) == given:
+                    del graph.unjoined[other]
+            else:
+                assert self not in graph.inside, "a captured stream waits for an event that is not of the capture"
+        if self._into_graph(lambda inside: inside.wait(event)):
+            return
         version = event.recorded
         if version:
             self.queue(lambda: True, lambda: version in event.happened)
 
     def record(self, event: Any) -> None:
+        if self._into_graph(lambda inside: inside.record(event)):
+            graph = self.device.capturing
+            assert graph is not None
+            if not event.timed:
+                graph.recorded[event] = self, len(graph.given)
+            return
         event.recorded += 1
         version = event.recorded
 
@@ -118,6 +169,20 @@ class StandInStream(Actor):
 
     def uses(self, tensor: Tensor) -> None:
         del tensor  # here Python keeps what is referred to, and queued work refers to it
+
+    def replay(self, graph: Any) -> None:
+        assert graph.complete
+        assert self.device.capturing is None
+        begin = StandInEvent()
+        self.record(begin)
+        for inside in graph.inside.values():
+            inside.wait(begin)
+        for stream, give in graph.given:
+            give(graph.inside[stream])
+        for inside in graph.inside.values():
+            end = StandInEvent()
+            inside.record(end)
+            self.wait(end)
 
 
 class StandInGate:
@@ -140,6 +205,24 @@ class StandInDevice:
         self.rank = rank
         self.streams: list[StandInStream] = []
         self.gates: list[StandInGate] = []
+        self.capturing: StandInGraph | None = None
+        self._inner: dict[StandInStream, StandInStream] = {}
+
+    def inner_stream(self, outer: StandInStream) -> StandInStream:
+        """What graphs run a captured stream's part on. One for all, as they are replayed on one stream."""
+        if outer not in self._inner:
+            self._inner[outer] = self.stream(f"graph's {outer.name}")
+        return self._inner[outer]
+
+    @contextmanager
+    def capture(self, stream: Any, after: Any = None) -> Iterator[StandInGraph]:
+        assert self.capturing is None
+        assert after is None or after.complete
+        graph = self.capturing = StandInGraph()
+        graph.inside[stream] = self.inner_stream(stream)
+        yield graph
+        assert set(graph.unjoined) <= {stream}, f"not joined: {set(graph.unjoined) - {stream}}"
+        self.capturing, graph.complete = None, True
 
     def stream(self, name: str) -> StandInStream:
         made = StandInStream(f"{name} {self.rank}", self)
@@ -148,8 +231,7 @@ class StandInDevice:
         return made
 
     def event(self, timed: bool = False) -> StandInEvent:
-        del timed
-        return StandInEvent()
+        return StandInEvent(timed)
 
     def hold(self, streams: Sequence[Any]) -> StandInGate:
         del streams
@@ -160,9 +242,11 @@ class StandInDevice:
         return float(second.at_ns - first.at_ns) / 1e3
 
     def wait(self, event: Any) -> None:
+        assert self.capturing is None, "the host waits while streams are captured"
         version = event.recorded
         if version:
             self.world.pause(self.rank, lambda: version in event.happened)
 
     def synchronize(self) -> None:
+        assert self.capturing is None, "the host waits while streams are captured"
         self.world.pause(self.rank, lambda: not any(stream.commands for stream in self.streams))

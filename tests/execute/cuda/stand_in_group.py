@@ -134,6 +134,15 @@ class StandInMeeting:
         between: tuple[int, ...] | None = None,
     ) -> None:
         """`between` whom, in which order; all, if it is not said."""
+        stream.meet(lambda on: self._queue_meeting(on, make, move, between))
+
+    def _queue_meeting(
+        self,
+        stream: StandInStream,
+        make: Callable[[], Any],
+        move: Callable[[list[Any]], None],
+        between: tuple[int, ...] | None,
+    ) -> None:
         agreement = self._agreement
         members = tuple(range(agreement.ranks)) if between is None else between
         key = between, self._number(between)
@@ -202,14 +211,20 @@ class StandInGroup:
         """Another adversary from now on."""
         self.world._choose, self.world._dice = chooser(seed)
 
-    def run(self, scenario: Scenario, programs: Sequence[Program] | None = None) -> list[Finished]:
+    def run(
+        self,
+        scenario: Scenario,
+        programs: Sequence[Program] | None = None,
+        graph: bool = False,
+        profiled: bool = False,
+    ) -> list[Finished]:
         """One order on every rank; nothing checks the programs."""
         programs = build(scenario) if programs is None else programs
         kinds = frozenset(op.kind for program in programs for op in program.ops)
 
         def live(rank: int) -> Finished:
             in_micro_batches = any(op.micro is not None for program in programs for op in program.ops)
-            order = Order(scenario, programs[rank], kinds, outputs=True, in_micro_batches=in_micro_batches)
+            order = Order(scenario, programs[rank], kinds, True, in_micro_batches, graph=graph, profiled=profiled)
             return run_order(self.sessions[rank], self.machines[rank], order)  # type: ignore[arg-type]
 
         finished: list[Finished] = self.world.run(live)

@@ -6,6 +6,7 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,7 +30,8 @@ class Log(list[Any]):
 
 
 class FakeEvent:
-    def __init__(self, log: Log, enable_timing: bool) -> None:
+    def __init__(self, log: Log, enable_timing: bool, external: bool) -> None:
+        assert external == enable_timing  # in a capture: a stamp, which can be timed, or a dependency
         self.log = log
         self.timed = enable_timing
         self.at_ms = 0.0
@@ -71,7 +73,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
         log.current = before
 
     monkeypatch.setattr(torch.cuda, "Stream", lambda device, priority: FakeStream(log, device, priority, next(handles)))
-    monkeypatch.setattr(torch.cuda, "Event", lambda enable_timing: FakeEvent(log, enable_timing))
+    monkeypatch.setattr(torch.cuda, "Event", partial(FakeEvent, log))
     monkeypatch.setattr(torch.cuda, "stream", on)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: log.capturing)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append(("synchronize", device)))
@@ -157,6 +159,52 @@ def test_events(log: Log, device: CudaDevice) -> None:
 def test_collectives_go_ahead_of_compute(device: CudaDevice) -> None:
     streams = {name: device.stream(name) for name in LANES}
     assert {name: stream.stream.priority for name, stream in streams.items()} == {"compute": 0, "copy": 0, "comm": -1}
+
+
+class FakeGraph:
+    def __init__(self, log: Log, number: int) -> None:
+        self.log = log
+        self.number = number
+
+    def pool(self) -> str:
+        return f"pool of {self.number}"
+
+    def replay(self) -> None:
+        self.log.append(("replay", self.number, self.log.current.cuda_stream))
+
+
+def test_graphs_share_memory_in_turn(log: Log, device: CudaDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = iter(range(9))
+
+    @contextmanager
+    def capture(graph: FakeGraph, pool: str | None, stream: FakeStream, capture_error_mode: str) -> Iterator[None]:
+        log.append(("capture", graph.number, pool, stream.cuda_stream, capture_error_mode))
+        yield
+        log.append("captured")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: FakeGraph(log, next(numbers)))
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    stream, other = device.stream("compute"), device.stream("copy")
+    event = device.event()
+    with device.capture(stream) as first:
+        stream.record(event)
+        other.wait(event)
+    with device.capture(stream, after=first) as second:
+        pass
+    stream.replay(first)
+    stream.replay(second)
+    assert log == [
+        ("capture", 0, None, 5, "thread_local"),
+        ("record", 5),
+        ("wait", 6, event.event),
+        "captured",
+        ("capture", 1, "pool of 0", 5, "thread_local"),
+        "captured",
+        ("replay", 0, 5),
+        ("replay", 1, 5),
+    ]
+    with pytest.raises(TypeError, match="graph of another kind"):
+        stream.replay(object())
 
 
 def test_one_pinned_word_serves_all_gates(log: Log, device: CudaDevice) -> None:

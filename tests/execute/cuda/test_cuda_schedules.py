@@ -22,7 +22,7 @@ from dwdp_lab.execute.cuda.rank_machine import RankMachine
 from dwdp_lab.execute.cuda.setup import Setup
 from dwdp_lab.program.build import build
 from dwdp_lab.program.checker import check
-from dwdp_lab.program.operation import Op, Program
+from dwdp_lab.program.operation import Program
 from dwdp_lab.program.rank_view import StrategyFunction
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.teach import races
@@ -77,9 +77,9 @@ def at_once() -> Iterator[None]:
         yield
 
 
-def warm_up_and_spoil(warm_up: Callable[..., None], machine: RankMachine, setup: Setup, ops: tuple[Op, ...]) -> None:
+def warm_up_and_spoil(warm_up: Callable[..., None], machine: RankMachine, setup: Setup, *which: Any) -> None:
     """Warming up leaves the right weights in the slots: without them a read that comes too early shows."""
-    warm_up(machine, setup, ops)
+    warm_up(machine, setup, *which)
     for copies in setup.experts.copies_of.values():
         for target, _, nbytes in copies:
             ctypes.memset(target, 0xFF, nbytes)  # NaN

@@ -1,0 +1,35 @@
+"""One step of a CPU rank once more, under torch.profiler: torch's operations within those of the program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dwdp_lab.execute.cpu.lanes import LaneRun, Times
+from dwdp_lab.execute.cpu.operations import Computation
+from dwdp_lab.execute.cpu.setup import Setup
+from dwdp_lab.execute.profiler import labelled, profiled_from, profiled_step, under_profiler
+from dwdp_lab.execute.rank_session import RankSession
+from dwdp_lab.execute.report import of_steps, span_of
+from dwdp_lab.program.operation import Op
+from dwdp_lab.timeline.profiled import Profiled
+
+
+def profile_step(
+    session: RankSession, setup: Setup, ops: tuple[Op, ...], zero_ns: int, common_start: Callable[[], int]
+) -> Profiled:
+    """The run's step with the most tokens, all ranks together. Times count from `zero_ns`."""
+    step = profiled_step(setup.scenario)
+    chosen = of_steps(ops, {step})
+    lanes = LaneRun(chosen, labelled(chosen, Computation(setup).perform))
+
+    def run() -> list[Times]:
+        times = lanes.run(common_start())
+        session.gather("profiled", None)  # reading the trace must not disturb ranks that are still at it
+        return times
+
+    times, trace = under_profiler(run, gpu=False)
+    spans = [
+        span_of(setup.rank, op, (began.start_ns - zero_ns) / 1e3, (began.end_ns - zero_ns) / 1e3)
+        for op, began in zip(chosen, times, strict=True)
+    ]
+    return profiled_from(setup.rank, step, chosen, spans, trace, gpu=False, zero_ns=zero_ns, since_ns=0)

@@ -1,0 +1,92 @@
+"""One step of a GPU rank once more, under torch.profiler: the kernels and copies within its operations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from dwdp_lab.execute.cuda.clock import Reading, clock
+from dwdp_lab.execute.cuda.device import Device, Event, Stream
+from dwdp_lab.execute.cuda.gate import hold_until
+from dwdp_lab.execute.cuda.operations import Computation
+from dwdp_lab.execute.cuda.queue_program import Events, Queued, queue_program
+from dwdp_lab.execute.cuda.rank_machine import RankMachine
+from dwdp_lab.execute.cuda.setup import Setup
+from dwdp_lab.execute.profiler import label_lane, labelled, profiled_from, profiled_step, under_profiler
+from dwdp_lab.execute.rank_session import RankSession
+from dwdp_lab.execute.report import of_steps, span_of
+from dwdp_lab.program.operation import Op
+from dwdp_lab.timeline.profiled import Profiled
+from dwdp_lab.timeline.span import Span
+
+Anchor = Callable[[Device, Stream], Reading]
+
+
+def profile_step(
+    session: RankSession,
+    machine: RankMachine,
+    setup: Setup,
+    ops: tuple[Op, ...],
+    zero_ns: int,
+    common_start: Callable[[], int],
+    anchor: Anchor,
+) -> Profiled:
+    """The run's step with the most tokens, all ranks together, queued operation by operation also after a run from
+    graphs. Times count from `zero_ns`.
+
+    It runs twice within the profiler, whose own set-up would show in the first time.
+    """
+    step = profiled_step(setup.scenario)
+    chosen = of_steps(ops, {step})
+
+    def run() -> tuple[list[Span], int]:
+        for lane, stream in machine.streams.items():
+            label_lane(lane, partial(stream.run, partial(_touch, machine.device)))
+        _queue(machine, setup, chosen, recorded=False)
+        machine.device.synchronize()
+        since_ns = time.monotonic_ns()
+        spans = _timed(machine, setup, chosen, zero_ns, common_start, anchor)
+        session.gather("profiled", None)  # reading the trace must not disturb ranks that are still at it
+        return spans, since_ns
+
+    gpu = machine.device.torch_device.type == "cuda"
+    machine.device.synchronize()
+    (spans, since_ns), trace = under_profiler(run, gpu)
+    return profiled_from(setup.rank, step, chosen, spans, trace, gpu, zero_ns, since_ns)
+
+
+def _touch(device: Device) -> None:
+    """A kernel that does nothing of use."""
+    torch.ones(1, device=device.torch_device)
+
+
+def _queue(machine: RankMachine, setup: Setup, ops: tuple[Op, ...], recorded: bool) -> Queued:
+    computation = Computation(setup, machine.device, machine.streams, machine.arithmetic)
+    events = Events(machine.device, ops, recorded)
+    return queue_program(ops, events, machine.streams, labelled(ops, computation.queue), computation.end)
+
+
+def _timed(
+    machine: RankMachine,
+    setup: Setup,
+    ops: tuple[Op, ...],
+    zero_ns: int,
+    common_start: Callable[[], int],
+    anchor: Anchor,
+) -> list[Span]:
+    """The operations' spans, in their order."""
+    device, compute = machine.device, machine.streams["compute"]
+    first = anchor(device, compute)
+    with hold_until(device, tuple(machine.streams.values()), common_start()):
+        queued = _queue(machine, setup, ops, recorded=True)
+    device.synchronize()
+    between = clock(device, first, anchor(device, compute))
+
+    def at_us(event: Event) -> float:
+        return (between.host_ns(device.elapsed_us(first.event, event)) - zero_ns) / 1e3
+
+    stamped = zip(ops, queued.stamps, strict=True)
+    return [span_of(setup.rank, op, at_us(stamp.start), at_us(stamp.end)) for op, stamp in stamped]

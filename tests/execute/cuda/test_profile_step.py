@@ -1,0 +1,71 @@
+"""A GPU rank's step under the profiler, on the stand-in: what is queued, labelled and timed, beside the run itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import pytest
+from stand_in_group import StandInGroup
+from test_cuda_schedules import at_once, scenario  # noqa: F401 (fixture)
+
+from dwdp_lab.execute.cuda import profile_step
+from dwdp_lab.execute.kernel_spans import LANE, OPERATION
+from dwdp_lab.execute.kineto import Seen, Trace
+from dwdp_lab.program.build import build
+from dwdp_lab.program.operation import LANES
+from dwdp_lab.timeline.span import Span
+
+
+class Profiler:
+    """Notes what is labelled; of what runs it sees one thing in each run of the step."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.labels: list[str] = []
+        patch.setattr(profile_step, "under_profiler", self.run)
+        patch.setattr("dwdp_lab.execute.profiler.record_function", self.label)
+
+    def label(self, name: str) -> AbstractContextManager[None]:
+        self.labels.append(name)
+        return nullcontext()
+
+    def run(self, work: Callable[[], tuple[list[Span], int]], gpu: bool) -> tuple[Any, Trace]:
+        assert not gpu  # the stand-in is none
+        spans, since_ns = work()
+        seen = [
+            Seen("user_annotation", f"{OPERATION}{len(spans) - 1}", 1, 0.0, 9e18, None, 0.0),
+            Seen("cpu_op", "before", 1, since_ns - 2.0, since_ns - 1.0, None, 0.0),
+            Seen("cpu_op", "after", 1, since_ns + 1.0, since_ns + 2.0, None, 0.0),
+        ]
+        return (spans, since_ns), Trace(tuple(seen), 250.0)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_the_busiest_step_runs_twice_and_the_run_is_as_it_was(monkeypatch: pytest.MonkeyPatch, graph: bool) -> None:
+    group = StandInGroup(2)
+    work = scenario(2, **{"strategy.cross_step": True})
+    plain = group.run(work, graph=graph)
+    profiler = Profiler(monkeypatch)
+    group.schedule(7)
+    reports = group.run(work, graph=graph, profiled=True)
+    tokens = [max(work.batches.tokens(rank, step) for rank in range(2)) for step in range(work.batches.steps)]
+    step = tokens.index(max(tokens))
+    ops = [[op for op in program.ops if op.step == step] for program in build(work)]
+    for rank, report in enumerate(reports):
+        assert report.output_sha256 == plain[rank].output_sha256
+        assert len(report.spans) == len(plain[rank].spans)
+        found = report.profiled
+        assert found is not None
+        assert (found.step, found.clock_error_us) == (step, 0.25)
+        assert [(span.rank, span.kind, span.layer) for span in found.spans] == [
+            (rank, op.kind, op.layer) for op in ops[rank]
+        ]
+        assert [(kernel.name, kernel.of) for kernel in found.kernels] == [("after", "experts L4")]
+        assert found.outside_us > 0
+        last = max(span.end_us for span in report.spans)
+        assert all(last <= span.start_us <= span.end_us for span in found.spans)
+        for number in range(len(ops[rank])):  # once untimed, once timed, on both ranks
+            assert profiler.labels.count(f"{OPERATION}{number}") == 2 * sum(number < len(mine) for mine in ops)
+    assert all(profiler.labels.count(f"{LANE}{lane}") == 2 for lane in LANES)
+    group.close()
