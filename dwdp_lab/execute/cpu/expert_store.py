@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -12,18 +12,10 @@ from dwdp_lab.execute.cpu.shared_memory import Mapping, shared_block, whole_page
 from dwdp_lab.execute.rank_session import RankSession
 from dwdp_lab.model.narrow import narrow_expert
 from dwdp_lab.model.supported import torch_dtype
-from dwdp_lab.model.weights import expert_parameters, expert_weights
+from dwdp_lab.model.weights import ReadExpert, expert_parameters
 from dwdp_lab.program.pull_plan import Layout, parameter_bytes
 from dwdp_lab.scenario.model_shape import ModelShape
 from dwdp_lab.scenario.shares import Share, narrowed
-
-ReadExpert = Callable[[int, int], tuple[Tensor, Tensor]]
-"""(decoder layer, expert) to its w13 [2I, H] and w2 [H, I]."""
-
-
-def drawn(shape: ModelShape, seed: int) -> ReadExpert:
-    """The seeded experts that every rank can make."""
-    return lambda layer, expert: expert_weights(shape, layer, expert, seed)
 
 
 class ExpertStore:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from dwdp_lab.execute.cpu.expert_store import ExpertStore, drawn, map_shards
+from dwdp_lab.execute.cpu.expert_store import ExpertStore, map_shards
 from dwdp_lab.execute.cpu.shared_memory import Mapping
 from dwdp_lab.execute.rank_session import RankSession
 from dwdp_lab.model.narrow import narrow_layer
-from dwdp_lab.model.weights import LayerWeights, layer_weights
+from dwdp_lab.model.weights import LayerWeights, drawn, layer_weights
 from dwdp_lab.program.placement import Placement
 from dwdp_lab.scenario.model_shape import ModelShape
 from dwdp_lab.scenario.scenario import Scenario

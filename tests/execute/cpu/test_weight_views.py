@@ -15,10 +15,10 @@ from rank_scenarios import MODEL, ODD_MODEL, scenario
 from torch import Tensor
 
 from dwdp_lab.execute.cpu.composite import CompositeStaging, Region
-from dwdp_lab.execute.cpu.expert_store import ExpertStore, drawn
+from dwdp_lab.execute.cpu.expert_store import ExpertStore
 from dwdp_lab.execute.cpu.shared_memory import PAGE
 from dwdp_lab.execute.cpu.staging import Staging, resident
-from dwdp_lab.model.weights import expert_weights
+from dwdp_lab.model.weights import drawn, expert_weights
 from dwdp_lab.program.placement import placement
 from dwdp_lab.program.pull_plan import pull_plan
 from dwdp_lab.scenario.model_shape import ModelShape
