@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dwdp_lab.doctor.check_machine import check_machine
     from dwdp_lab.execute.failures import RankFailed, RunStopped
+    from dwdp_lab.execute.hf.run_model import HfResult, run_hf_model
     from dwdp_lab.execute.ranks import Ranks
     from dwdp_lab.execute.run_cpu import run_cpu
     from dwdp_lab.execute.run_cuda import run_cuda
     from dwdp_lab.execute.run_result import RunResult
+    from dwdp_lab.model.hf.interface import register_experts, use_hf_experts
     from dwdp_lab.program.build import build
     from dwdp_lab.program.checker import ProgramError, check
     from dwdp_lab.program.operation import Op, Program
@@ -41,6 +43,7 @@ __version__ = "0.1.0"
 
 _MODULE_OF = {
     "Group": "scenario",
+    "HfResult": "execute.hf.run_model",
     "ImbalancePanel": "view.imbalance_panel",
     "Metrics": "timeline.metrics",
     "ModelShape": "scenario",
@@ -70,18 +73,22 @@ _MODULE_OF = {
     "predict": "simulate.predict",
     "pull_plan": "program.pull_plan",
     "read_model": "scenario",
+    "register_experts": "model.hf.interface",
     "roofline": "simulate.roofline",
     "run_cpu": "execute.run_cpu",
     "run_cuda": "execute.run_cuda",
+    "run_hf_model": "execute.hf.run_model",
     "run_sim": "simulate.run",
     "timeline_figure": "view.timeline_figure",
     "timeline_picture": "view.picture",
     "timeline_svg": "timeline.svg",
+    "use_hf_experts": "model.hf.interface",
     "write_chrome_trace": "timeline.chrome_trace",
 }
 
 __all__ = [
     "Group",
+    "HfResult",
     "ImbalancePanel",
     "Metrics",
     "ModelShape",
@@ -111,13 +118,16 @@ __all__ = [
     "predict",
     "pull_plan",
     "read_model",
+    "register_experts",
     "roofline",
     "run_cpu",
     "run_cuda",
+    "run_hf_model",
     "run_sim",
     "timeline_figure",
     "timeline_picture",
     "timeline_svg",
+    "use_hf_experts",
     "write_chrome_trace",
 ]
 

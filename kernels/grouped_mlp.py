@@ -57,6 +57,16 @@ def expert_rows(x: Tensor, offsets: Sequence[int] | Tensor, w13: Sequence[Tensor
     return torch.cat(results) if results else torch.empty_like(x)
 
 
+def expert_product(x: Tensor, offsets: Sequence[int], weights: Sequence[Tensor]) -> Tensor:
+    """[R, N]: rows offsets[e] to offsets[e + 1] of x [R, K] times expert e's weight [N, K], whatever its buffer."""
+    results = [
+        functional.linear(_aligned(x[start:end]), _aligned(weights[expert]))
+        for expert, (start, end) in enumerate(itertools.pairwise(offsets))
+        if start < end
+    ]
+    return torch.cat(results) if results else x.new_empty(0, len(weights[0]))
+
+
 def swiglu_mlp(x: Tensor, w13: Tensor, w2: Tensor) -> Tensor:
     """w2 (silu(gate) * up) of x [R, H], w13 [2I, H], w2 [H, I]; weights of another type are cast to x's."""
     x, w13, w2 = _aligned(x), _aligned(w13.to(x.dtype)), _aligned(w2.to(x.dtype))

@@ -7,6 +7,7 @@ activations neither grow nor fade with depth.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -111,6 +112,15 @@ def expert_weights(
         for name, size in expert_parameters(shape)
     )
     return w13, w2
+
+
+ReadExpert = Callable[[int, int], tuple[Tensor, Tensor]]
+"""(decoder layer, expert) to its w13 [2I, H] and w2 [H, I]."""
+
+
+def drawn(shape: ModelShape, seed: int, device: torch.device | str = "cpu") -> ReadExpert:
+    """The seeded experts that every rank can make."""
+    return lambda layer, expert: expert_weights(shape, layer, expert, seed, device)
 
 
 def expert_parameters(shape: ModelShape) -> tuple[tuple[str, tuple[int, int]], ...]:

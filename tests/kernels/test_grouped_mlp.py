@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
-from dwdp_kernels.grouped_mlp import expert_rows, grouped_mlp, sort_by_expert, swiglu_mlp, weighted_sum
+from dwdp_kernels.grouped_mlp import expert_product, expert_rows, grouped_mlp, sort_by_expert, swiglu_mlp, weighted_sum
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -154,3 +155,19 @@ def test_what_does_not_fit_is_refused(offsets: list[int], experts: int) -> None:
     w13, w2 = random_layer(experts, 8, 4, torch.float32)
     with pytest.raises(ValueError, match="offsets"):
         expert_rows(random_tokens(6, 8, torch.float32), offsets, w13, w2)
+
+
+@given(counts=st.lists(st.integers(0, 5), min_size=1, max_size=5), dtype=st.sampled_from(TYPES))
+def test_a_product_is_one_for_each_expert_whatever_the_buffer(counts: list[int], dtype: torch.dtype) -> None:
+    w13, _ = random_layer(len(counts), 20, 3, dtype)
+    x = random_tokens(sum(counts), 20, dtype)
+    offsets = [0, *torch.tensor(counts).cumsum(0).tolist()]
+    result = expert_product(x, offsets, w13)
+    assert (result.shape, result.dtype) == ((sum(counts), 6), dtype)
+    elsewhere = [torch.cat([w.new_zeros(1), w.flatten()])[1:].view_as(w) for w in w13]  # not aligned
+    assert torch.equal(result, expert_product(x, offsets, elsewhere))
+    for expert, (start, end) in enumerate(itertools.pairwise(offsets)):
+        exact = x[start:end].double() @ w13[expert].double().T
+        torch.testing.assert_close(
+            result[start:end].double(), exact, rtol=4 * torch.finfo(dtype).eps, atol=20 * torch.finfo(dtype).eps
+        )

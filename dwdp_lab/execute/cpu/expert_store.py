@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from dwdp_lab.execute.cpu.shared_memory import Mapping, shared_block, whole_pages
+from dwdp_lab.execute.rank_session import RankSession
 from dwdp_lab.model.narrow import narrow_expert
 from dwdp_lab.model.supported import torch_dtype
-from dwdp_lab.model.weights import expert_parameters, expert_weights
+from dwdp_lab.model.weights import ReadExpert, expert_parameters
 from dwdp_lab.program.pull_plan import Layout, parameter_bytes
 from dwdp_lab.scenario.model_shape import ModelShape
 from dwdp_lab.scenario.shares import Share, narrowed
@@ -20,15 +21,15 @@ from dwdp_lab.scenario.shares import Share, narrowed
 class ExpertStore:
     """Layer after layer, each beginning on a page: `layout` within a layer, `stride` bytes between two.
 
-    `layers` are those that are kept (None: all with experts); of `share` only its columns are, and `shape` is then
-    the narrowed one.
+    `read` brings w13 and w2 of an expert. `layers` are those that are kept (None: all with experts); of `share` only
+    its columns are, and `shape` is then the narrowed one.
     """
 
     def __init__(
         self,
         shape: ModelShape,
         experts: range,
-        seed: int,
+        read: ReadExpert,
         layers: Sequence[int] | None = None,
         share: Share | None = None,
     ) -> None:
@@ -43,10 +44,10 @@ class ExpertStore:
         self.mapping = Mapping(self.fd, self.nbytes)
         for layer in self._places:
             for expert in experts:
-                drawn = expert_weights(shape, layer, expert, seed)
+                weights = read(layer, expert)
                 if share is not None:
-                    drawn = narrow_expert(*drawn, share.columns)
-                for (name, _), parameter in zip(expert_parameters(shape), drawn, strict=True):
+                    weights = narrow_expert(*weights, share.columns)
+                for (name, _), parameter in zip(expert_parameters(shape), weights, strict=True):
                     self.tensor(layer, name, expert).copy_(parameter)
 
     def offset(self, layer: int) -> int:
@@ -62,6 +63,15 @@ class ExpertStore:
         """Give the memory back once no tensor over it is used any more."""
         self.mapping.close()
         os.close(self.fd)
+
+
+def map_shards(session: RankSession, shard: ExpertStore) -> list[Mapping]:
+    """Every rank's shard, read-only, in rank order. All ranks must call this together."""
+    _, fds = session.gather("shards", None, [shard.fd])
+    mapped = [Mapping(fd, shard.nbytes, writable=False) for fd in fds]
+    for fd in fds:
+        os.close(fd)
+    return mapped
 
 
 def expert_tensor(mapping: Mapping, offset: int, shape: ModelShape, name: str) -> Tensor:

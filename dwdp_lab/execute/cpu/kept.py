@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from dwdp_lab.execute.cpu.expert_store import ExpertStore
+from dwdp_lab.execute.cpu.expert_store import ExpertStore, map_shards
 from dwdp_lab.execute.cpu.shared_memory import Mapping
 from dwdp_lab.execute.rank_session import RankSession
 from dwdp_lab.model.narrow import narrow_layer
-from dwdp_lab.model.weights import LayerWeights, layer_weights
+from dwdp_lab.model.weights import LayerWeights, drawn, layer_weights
 from dwdp_lab.program.placement import Placement
 from dwdp_lab.scenario.model_shape import ModelShape
 from dwdp_lab.scenario.scenario import Scenario
@@ -60,7 +59,7 @@ class Kept:
         shape = scenario.model
         moe_layers = tuple(layer for layer in wanted if layer >= shape.dense_layers)
         if (moe_layers, share) not in self.whole:
-            store = ExpertStore(shape, range(shape.experts), scenario.workload.seed, moe_layers, share)
+            store = ExpertStore(shape, range(shape.experts), drawn(shape, scenario.workload.seed), moe_layers, share)
             self.whole[moe_layers, share] = store
         return self.whole[moe_layers, share]
 
@@ -68,11 +67,9 @@ class Kept:
         """This rank's shard, with all ranks' shards mapped in `peers`. All ranks must call this together."""
         if self.shard is None or where != self.placement:
             self._drop_shard()
-            shard = ExpertStore(scenario.model, where.local(session.rank), scenario.workload.seed)
-            _, fds = session.gather("shards", None, [shard.fd])
-            self.peers = [Mapping(fd, shard.nbytes, writable=False) for fd in fds]
-            for fd in fds:
-                os.close(fd)
+            read = drawn(scenario.model, scenario.workload.seed)
+            shard = ExpertStore(scenario.model, where.local(session.rank), read)
+            self.peers = map_shards(session, shard)
             self.shard, self.placement = shard, where
         return self.shard
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dwdp_lab.program.operation import LANES, Op, awaited
+from dwdp_lab.program.operation import LANES, Lane, Op, awaited
 
 
 class Times(NamedTuple):
@@ -42,15 +42,23 @@ class LaneRun:
         Raises the first lane's exception without waiting for the others: one may be in a collective that
         never ends.
         """
-        lanes = [[i for i, op in enumerate(self.ops) if op.lane == lane] for lane in LANES]
+        self.start(start_ns, LANES)
+        return self.wait()
+
+    def start(self, start_ns: int, lanes: Sequence[Lane]) -> None:
+        """Start a thread for each of these lanes; others are for the caller to take forward, with `operation`."""
+        indices = {lane: [i for i, op in enumerate(self.ops) if op.lane == lane] for lane in lanes}
         threads = [
-            threading.Thread(target=self._lane, args=(indices, start_ns), name=lane, daemon=True)
-            for lane, indices in zip(LANES, lanes, strict=True)
-            if indices
+            threading.Thread(target=self._lane, args=(indices[lane], start_ns), name=lane, daemon=True)
+            for lane in lanes
+            if indices[lane]
         ]
         self._running = len(threads)
         for thread in threads:
             thread.start()
+
+    def wait(self) -> list[Times]:
+        """Each operation's times when the last of the threads has ended; raises as `run` does."""
         with self._changed:
             self._changed.wait_for(lambda: self._failure is not None or not self._running)
         if self._failure is not None:
@@ -62,7 +70,7 @@ class LaneRun:
             while (left_ns := start_ns - time.monotonic_ns()) > 0:
                 time.sleep(left_ns / 1e9)
             for index in indices:
-                if not self._operation(index):
+                if not self.operation(index):
                     break
         except BaseException as error:
             self._failure = self._failure or error
@@ -72,8 +80,11 @@ class LaneRun:
             self._running -= 1
             self._changed.notify_all()
 
-    def _operation(self, index: int) -> bool:
-        """False when another lane failed: what this one waited for may never have happened."""
+    def operation(self, index: int) -> bool:
+        """Do one operation once what it waits for has ended, in the caller's thread.
+
+        False when another lane failed: what this one waited for may never have happened.
+        """
         for number in self.waits[index]:
             self.events[number].wait()
         if self._failure is not None:

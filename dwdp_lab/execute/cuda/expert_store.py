@@ -11,7 +11,7 @@ from dwdp_lab.execute.cuda.device import Device
 from dwdp_lab.execute.cuda.store_plan import StorePlan, Stretch
 from dwdp_lab.execute.cuda.transport import Transport
 from dwdp_lab.model.supported import torch_dtype
-from dwdp_lab.model.weights import expert_parameters, expert_weights
+from dwdp_lab.model.weights import ReadExpert, expert_parameters
 
 
 class ExpertStore:
@@ -45,14 +45,13 @@ class ExpertStore:
             self._views[layer, name] = self.transport.tensor(self.address(layer, name), shape, self.dtype)
         return self._views[layer, name]
 
-    def draw(self, seed: int) -> None:
-        """Make the model's weights, on the device. Returns when they are there for everybody to read."""
+    def fill(self, read: ReadExpert) -> None:
+        """Take the weights in, of any device. Returns when they are there for everybody to read."""
         shape = self.plan.shape
         for layer in range(shape.dense_layers, shape.layers):
             views = [self.parameter(layer, name) for name in self.sizes]
             for index, expert in enumerate(self.plan.experts):
-                drawn = expert_weights(shape, layer, expert, seed, self.device.torch_device)
-                for view, weight in zip(views, drawn, strict=True):
+                for view, weight in zip(views, read(layer, expert), strict=True):
                     view[index].copy_(weight)
         # peers, and other mappings of the same memory, see what was written when the writing work has ended
         self.device.synchronize()

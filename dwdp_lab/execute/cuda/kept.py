@@ -8,6 +8,7 @@ from dwdp_lab.execute.cuda.choose_transport import choose_transport
 from dwdp_lab.execute.cuda.device import Device
 from dwdp_lab.execute.cuda.expert_store import ExpertStore
 from dwdp_lab.execute.cuda.legacy_ipc import Ipc
+from dwdp_lab.execute.cuda.map_peers import map_peers
 from dwdp_lab.execute.cuda.needs import Need, need_of
 from dwdp_lab.execute.cuda.prepare_experts import prepare_experts
 from dwdp_lab.execute.cuda.resident import AllExperts, all_experts
@@ -17,7 +18,7 @@ from dwdp_lab.execute.cuda.transport import Transport
 from dwdp_lab.execute.messages import Order
 from dwdp_lab.execute.rank_session import RankSession
 from dwdp_lab.model.narrow import narrow_layer
-from dwdp_lab.model.weights import LayerWeights, layer_weights
+from dwdp_lab.model.weights import LayerWeights, drawn, layer_weights
 from dwdp_lab.program.memory import ledger
 from dwdp_lab.program.placement import Placement, placement
 from dwdp_lab.scenario.model_shape import ModelShape
@@ -66,7 +67,7 @@ class Kept:
         if need.shard:
             self._hold_shard(session, scenario)
         if need.pulls and self.peers is None and self.shard is not None:
-            self._map_peers(session, scenario, self.shard)
+            self.peers, self._mapped_peers = map_peers(session, scenario, self.shard)
         peers = self.peers if need.pulls and self.peers is not None else {}
         shard = self.shard if need.shard else None
         self._run = prepare_experts(scenario, need, session.rank, self.device, self.whole, shard, peers)
@@ -121,7 +122,7 @@ class Kept:
             self.part = need.layers, need.share
         if need.whole and not self.whole:
             moe_layers = [layer for layer in need.layers if layer >= shape.dense_layers]
-            self.whole = all_experts(shape, moe_layers, need.share, workload.seed, device)
+            self.whole = all_experts(shape, moe_layers, need.share, drawn(shape, workload.seed, device), device)
 
     def _hold_shard(self, session: RankSession, scenario: Scenario) -> None:
         """Make this rank's shard unless it is here."""
@@ -130,24 +131,14 @@ class Kept:
             self.transport = choose_transport(session, device.memory, self.ipc, device.torch_device)
         if self.shard is None:
             where = placement(scenario)
-            shard = ExpertStore(_plan(scenario, where, session.rank, self.transport), self.transport, device)
+            plan = StorePlan(scenario.model, where.local(session.rank), self.transport.page)
+            shard = ExpertStore(plan, self.transport, device)
             try:
-                shard.draw(scenario.workload.seed)
+                shard.fill(drawn(scenario.model, scenario.workload.seed, device.torch_device))
             except BaseException:
                 shard.close()
                 raise
             self.shard, self.placement = shard, where
-
-    def _map_peers(self, session: RankSession, scenario: Scenario, shard: ExpertStore) -> None:
-        """Map the shards of those that this rank pulls from. Each rank has drawn its own before it comes here."""
-        where = placement(scenario)
-        plans = {peer: _plan(scenario, where, peer, shard.transport) for peer, _ in where.pulled(session.rank)}
-        sizes = {peer: [block.nbytes for block in plan.blocks] for peer, plan in plans.items()}
-        with ExitStack() as stack:
-            addresses = shard.transport.exchange(stack, session, shard.held, sizes)
-            stack.callback(self.device.synchronize)
-            self._mapped_peers = stack.pop_all()
-        self.peers = {peer: (addresses[peer], plan) for peer, plan in plans.items()}
 
     def _drop_part(self) -> None:
         self.whole, self.layers, self.part = {}, {}, None
@@ -167,7 +158,3 @@ class Kept:
         self.placement = None
         if shard is not None:
             shard.close()
-
-
-def _plan(scenario: Scenario, where: Placement, rank: int, transport: Transport) -> StorePlan:
-    return StorePlan(scenario.model, where.local(rank), transport.page)

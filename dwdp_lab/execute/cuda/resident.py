@@ -12,7 +12,7 @@ from dwdp_lab.execute.cuda.expert_store import ExpertStore
 from dwdp_lab.execute.cuda.staging import LayerTables
 from dwdp_lab.model.narrow import narrow_expert
 from dwdp_lab.model.supported import torch_dtype
-from dwdp_lab.model.weights import expert_parameters, expert_weights
+from dwdp_lab.model.weights import ReadExpert, expert_parameters
 from dwdp_lab.scenario.model_shape import ModelShape
 from dwdp_lab.scenario.shares import Share, narrowed
 
@@ -21,7 +21,7 @@ AllExperts = dict[int, dict[str, Tensor]]
 
 
 def all_experts(
-    shape: ModelShape, layers: Iterable[int], share: Share | None, seed: int, device: torch.device
+    shape: ModelShape, layers: Iterable[int], share: Share | None, read: ReadExpert, device: torch.device
 ) -> AllExperts:
     """Every expert of these layers, or the share of it, in torch's own memory."""
     dtype = torch_dtype(shape.expert_dtype)
@@ -33,10 +33,10 @@ def all_experts(
             for name, size in expert_parameters(kept)
         }
         for expert in range(shape.experts):
-            drawn = expert_weights(shape, layer, expert, seed, device)
+            weights = read(layer, expert)
             if share is not None:
-                drawn = narrow_expert(*drawn, share.columns)
-            for tensor, weight in zip(made[layer].values(), drawn, strict=True):
+                weights = narrow_expert(*weights, share.columns)
+            for tensor, weight in zip(made[layer].values(), weights, strict=True):
                 tensor[expert].copy_(weight)
     return made
 

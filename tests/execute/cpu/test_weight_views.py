@@ -18,7 +18,7 @@ from dwdp_lab.execute.cpu.composite import CompositeStaging, Region
 from dwdp_lab.execute.cpu.expert_store import ExpertStore
 from dwdp_lab.execute.cpu.shared_memory import PAGE
 from dwdp_lab.execute.cpu.staging import Staging, resident
-from dwdp_lab.model.weights import expert_weights
+from dwdp_lab.model.weights import drawn, expert_weights
 from dwdp_lab.program.placement import placement
 from dwdp_lab.program.pull_plan import pull_plan
 from dwdp_lab.scenario.model_shape import ModelShape
@@ -34,7 +34,9 @@ def exact(shape: ModelShape, layer: int, expert: int) -> tuple[Tensor, Tensor]:
 def stores(work: Scenario) -> Iterator[list[ExpertStore]]:
     """Every rank's shard, in this process."""
     where = placement(work)
-    made = [ExpertStore(work.model, where.local(rank), work.workload.seed) for rank in range(work.ranks)]
+    made = [
+        ExpertStore(work.model, where.local(rank), drawn(work.model, work.workload.seed)) for rank in range(work.ranks)
+    ]
     try:
         yield made
     finally:

@@ -1,0 +1,165 @@
+"""Run a model of transformers on rank processes, as a notebook or a script asks for it.
+
+with Ranks(2) as ranks:
+    run = run_hf_model(ranks, "path/to/checkpoint", prompts=[[[1, 2, 3]], [[4, 5]]], strategy={"slots": 2})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dwdp_lab.execute.cpu.memory_need import check_memory
+from dwdp_lab.execute.ranks import OnProgress, Ranks
+from dwdp_lab.execute.run_result import crowded, host_environment
+from dwdp_lab.model.hf.interface import check_transformers
+from dwdp_lab.model.supported import check_dtype
+from dwdp_lab.program.build import build
+from dwdp_lab.program.checker import verify
+from dwdp_lab.program.operation import Program
+from dwdp_lab.scenario.errors import ScenarioError
+from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.timeline.span import Timeline
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dwdp_lab.execute.hf.rank_job import HfAnswer
+
+JOB = "dwdp_lab.execute.hf.rank_job:run"
+RUNNABLE = frozenset({"attention", "dense", "route", "experts", "pull", "merge"})
+
+Prompts = Sequence[Sequence[Sequence[int]]]
+"""Per rank its prompts, as token ids; a rank's are all of one length."""
+
+
+@dataclass(frozen=True)
+class HfResult:
+    """What each rank's model answered, in rank order; None for a rank without prompts.
+
+    `logits[r]` are [prompts, 1, vocabulary] of the last position, or of all positions where asked for; `tokens[r]`,
+    where new ones were asked for, the prompts with them [prompts, length]. In the timeline each pass of the model is a
+    step. `scenario` is what was run: `run_sim(scenario)` predicts its first step.
+    """
+
+    scenario: Scenario
+    timeline: Timeline
+    logits: tuple[Tensor | None, ...]
+    tokens: tuple[Tensor | None, ...]
+
+
+def run_hf_model(
+    ranks: Ranks,
+    folder: str | Path,
+    prompts: Prompts,
+    new_tokens: int = 0,
+    all_logits: bool = False,
+    programs: Sequence[Program] | None = None,
+    progress: OnProgress | None = None,
+    **fields: Any,
+) -> HfResult:
+    """Each rank answers its own prompts with the checkpoint in the folder, by `dwdp` or `replicated`.
+
+    A rank has the whole model in memory but for the routed experts, of which it reads and keeps no more than its own;
+    the others are pulled from its peers' memory while the layers before compute. Ranks never wait for each other.
+
+    `fields` are those of a Scenario but for model and workload: strategy, group, link_gbps. With `new_tokens` the
+    likeliest so many words are appended to each prompt, a pass of the model for each. `programs` of your own (one per
+    rank, of one step) are checked as any others. What was loaded stays for the next call.
+
+    Raises ScenarioError or ProgramError before anything runs; RankFailed when a rank raises, as for a checkpoint that
+    cannot be read; RunStopped when another thread stops the ranks.
+    """
+    scenario = hf_scenario(ranks.size, folder, prompts, **fields)
+    if ranks.machine != "cpu":
+        allowed = "models of transformers run on CPU ranks"
+        raise ScenarioError(
+            "machine", ranks.machine, allowed, f"take Ranks({ranks.size}), or use_hf_experts on one GPU"
+        )
+    if new_tokens < 0:
+        raise ScenarioError("new_tokens", new_tokens, "must be 0 or more")
+    check_transformers()
+    chosen = tuple(build(scenario) if programs is None else programs)
+    verify(chosen, scenario)
+    _check_kinds(scenario, chosen)
+    check_memory(scenario)
+    given = tuple(tuple(tuple(prompt) for prompt in mine) for mine in prompts)
+    home = Path(folder).resolve()
+    from dwdp_lab.execute.hf.rank_job import HfOrder
+
+    order = HfOrder(str(home), _version(home), scenario, chosen, given, new_tokens, all_logits)
+    answers: list[HfAnswer] = ranks.perform(JOB, order, progress)
+    return HfResult(
+        scenario,
+        _timeline(scenario, chosen, answers),
+        tuple(answer.logits for answer in answers),
+        tuple(answer.tokens for answer in answers),
+    )
+
+
+def hf_scenario(ranks: int, folder: str | Path, prompts: Prompts, **fields: Any) -> Scenario:
+    """The scenario of such a run: its model by the folder's config.json, its workload the prompts.
+
+    Raises ScenarioError for prompts or fields that cannot be used.
+    """
+    if len(prompts) != ranks:
+        raise ScenarioError("prompts", len(prompts), f"needs the prompts of each of the {ranks} ranks", "[] for none")
+    for rank, mine in enumerate(prompts):
+        if len(lengths := {len(prompt) for prompt in mine}) > 1 or 0 in lengths:
+            raise ScenarioError(
+                f"prompts[{rank}]", sorted(lengths), "a rank's prompts need to be of one length, 1 or more tokens"
+            )
+    if taken := sorted({"model", "workload"} & set(fields)):
+        raise ScenarioError(taken[0], fields[taken[0]], "follows from the folder and the prompts", "leave it out")
+    given = dict(fields.pop("group", {}))
+    if given.setdefault("ranks", ranks) != ranks:
+        raise ScenarioError("group.ranks", given["ranks"], f"these are {ranks} rank processes")
+    workload = {"kind": "explicit", "lengths": [[len(prompt) for prompt in mine] for mine in prompts]}
+    scenario = Scenario.create(model=str(folder), group=given, workload=workload, **fields)
+    check_dtype(scenario.model.dtype, "model.dtype")
+    check_dtype(scenario.model.expert_dtype, "model.expert_dtype")
+    return scenario
+
+
+def _check_kinds(scenario: Scenario, programs: Sequence[Program]) -> None:
+    others = sorted({op.kind for program in programs for op in program.ops} - RUNNABLE)
+    if others:
+        raise ScenarioError(
+            "strategy.name",
+            scenario.strategy.name,
+            f"has {', '.join(others)}; the ranks of a model of transformers only pull weights",
+            "take dwdp or replicated",
+        )
+
+
+def _version(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Changes when a file of the checkpoint does."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
+    return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+
+
+def _timeline(scenario: Scenario, programs: Sequence[Program], answers: Sequence[HfAnswer]) -> Timeline:
+    environment = host_environment({})
+    passes = max(answer.passes for answer in answers)
+    notes = [
+        *crowded(programs, environment["cpus_allowed"]),
+        "attention is all that the model does between two layers' experts, whatever it is",
+    ]
+    if scenario.link_gbps is not None and any(op.kind == "pull" for program in programs for op in program.ops):
+        notes.append(f"copies paced to {scenario.link_gbps:g} GB/s")
+    batches = scenario.batches
+    return Timeline(
+        spans=tuple(span for answer in answers for span in answer.spans),
+        strategy=scenario.strategy.name,
+        machine="cpu",
+        provenance="measured",
+        tokens=tuple(
+            batches.tokens(rank) + max(0, answer.passes - 1) * len(batches.by_rank[rank][0])
+            for rank, answer in enumerate(answers)
+        ),
+        steps=passes,
+        notes=tuple(notes),
+        environment=environment,
+    )

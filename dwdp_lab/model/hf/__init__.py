@@ -1,0 +1,1 @@
+"""Hugging Face models: their experts on this project's kernels, and their checkpoints read by rank."""

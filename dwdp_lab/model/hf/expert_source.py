@@ -1,0 +1,101 @@
+"""Where the weights of an experts module come from: its own parameters, or someone who brings them in time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+from weakref import WeakKeyDictionary
+
+from torch import Tensor, nn
+
+from dwdp_lab.model.hf.experts_module import check_weights, weight_names
+
+if TYPE_CHECKING:
+    from dwdp_kernels.expert_table import ExpertTable
+
+
+class Tables(NamedTuple):
+    """The addresses of a layer's weights, for the kernels."""
+
+    w13: ExpertTable
+    w2: ExpertTable
+
+
+class ExpertWeights:
+    """One [out, in] tensor per expert for each of the two products, wherever each lies."""
+
+    def __init__(self, w13: tuple[Tensor, ...], w2: tuple[Tensor, ...]) -> None:
+        self.w13 = w13
+        self.w2 = w2
+
+    @cached_property
+    def tables(self) -> Tables:
+        """Made once, as it takes a copy to the device. Raises ValueError for weights that the kernels cannot read."""
+        from dwdp_kernels.expert_table import expert_table
+
+        return Tables(expert_table(self.w13), expert_table(self.w2))
+
+
+Compute = Callable[[ExpertWeights], Tensor]
+
+
+class ExpertSource(Protocol):
+    """Brings the weights of one module."""
+
+    def run(self, ids: Tensor, compute: Compute) -> Tensor:
+        """What `compute` makes of the weights, which stay as they are until it is done.
+
+        `ids` [T, k] are the experts that tokens go to: no others need to be there.
+        """
+
+
+class OwnWeights:
+    """The module's own parameters, which every rank of a plain model has."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self._weights: ExpertWeights | None = None
+        self._of: tuple[int, ...] = ()
+
+    def run(self, ids: Tensor, compute: Compute) -> Tensor:
+        del ids  # all experts are there
+        return compute(self._current())
+
+    def _current(self) -> ExpertWeights:
+        """Parameters may move, as with `model.to(device)`; what was made of others holds them, so none lies there."""
+        names = weight_names(self.module)
+        of = tuple(getattr(self.module, name).data_ptr() for name in names)
+        if self._weights is None or of != self._of:
+            check_weights(self.module)
+            w13, w2 = (_unbound(getattr(self.module, name), bool(self.module.is_transposed)) for name in names)
+            self._weights = ExpertWeights(w13, w2)
+            self._of = tuple(getattr(self.module, name).data_ptr() for name in names)
+        return self._weights
+
+
+def _unbound(parameter: nn.Parameter, transposed: bool) -> tuple[Tensor, ...]:
+    """Each expert's weight as [out, in], contiguous.
+
+    A transposed parameter keeps its shape and values, but from now on its memory has the order that kernels read.
+    """
+    weight = parameter.data.transpose(1, 2) if transposed else parameter.data
+    if not weight.is_contiguous():
+        weight = weight.contiguous()
+        parameter.data = weight.transpose(1, 2) if transposed else weight
+    return weight.unbind(0)
+
+
+_SOURCES: WeakKeyDictionary[nn.Module, ExpertSource] = WeakKeyDictionary()
+
+
+def source_of(module: nn.Module) -> ExpertSource:
+    """The module's source: its own weights until it is given another."""
+    if module not in _SOURCES:
+        _SOURCES[module] = OwnWeights(module)
+    return _SOURCES[module]
+
+
+def give_source(module: nn.Module, source: ExpertSource) -> None:
+    """From now on the module's weights come from here."""
+    _SOURCES[module] = source
