@@ -7,6 +7,7 @@ then either `dense_mlp`, or `route`, `experts`, `shared_experts` and `add_expert
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -14,10 +15,10 @@ from dwdp_kernels.grouped_mlp import grouped_mlp, swiglu_mlp
 from torch import Tensor
 from torch.nn import functional
 
-from dwdp_lab.model.attention import causal_attention, rope_tables, rotate
+from dwdp_lab.model.attention import alike_attention, causal_attention, rope_tables, rotate, sees_all
 from dwdp_lab.model.supported import grouped_query
 from dwdp_lab.model.weights import LayerWeights
-from dwdp_lab.scenario.batches import Batch
+from dwdp_lab.scenario.batches import Batch, Chunk
 from dwdp_lab.scenario.model_shape import ModelShape
 
 KV = tuple[Tensor, Tensor]
@@ -113,19 +114,31 @@ def mixed(
     q, k, v = projected
     window = shape.attention.window if layer % 2 == 0 else None
     parts, start = [], 0
-    for chunk, cached in zip(batch, kv_cache, strict=True):
-        found = len(cached[0]) if cached else 0
-        if found != chunk.context_tokens:
-            raise ValueError(f"request {chunk.request} has {chunk.context_tokens} context tokens, its cache {found}")
-        span = slice(start, start + chunk.new_tokens)
-        keys = torch.cat((cached[0], k[span])) if cached else k[span]
-        values = torch.cat((cached[1], v[span])) if cached else v[span]
-        if kv_of_head is not None:
-            keys, values = keys[:, kv_of_head], values[:, kv_of_head]
-        parts.append(causal_attention(q[span], keys, values, window))
-        start = span.stop
+    for (new, context), run in groupby(zip(batch, kv_cache, strict=True), _sizes):
+        alike = list(run)
+        at_once = len(alike) if not context and sees_all(new, window) else 1
+        for _, cached in alike[::at_once]:
+            span = slice(start, start + at_once * new)
+            keys = torch.cat((cached[0], k[span])) if cached else k[span]
+            values = torch.cat((cached[1], v[span])) if cached else v[span]
+            if kv_of_head is not None:
+                keys, values = keys[:, kv_of_head], values[:, kv_of_head]
+            if at_once > 1:
+                parts.append(alike_attention(q[span], keys, values, at_once))
+            else:
+                parts.append(causal_attention(q[span], keys, values, window))
+            start = span.stop
     whole = torch.cat(parts) if len(parts) > 1 else parts[0]
     return functional.linear(whole.reshape(len(q), -1), weights.output)
+
+
+def _sizes(one: tuple[Chunk, KV | None]) -> tuple[int, int]:
+    """New and context tokens of a chunk. Raises ValueError for a cache of another size."""
+    chunk, cached = one
+    found = len(cached[0]) if cached else 0
+    if found != chunk.context_tokens:
+        raise ValueError(f"request {chunk.request} has {chunk.context_tokens} context tokens, its cache {found}")
+    return chunk.new_tokens, chunk.context_tokens
 
 
 def route(shape: ModelShape, weights: LayerWeights, x: Tensor) -> Routing:

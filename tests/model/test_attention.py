@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dwdp_lab.model import attention as attention_module
-from dwdp_lab.model.attention import causal_attention, rope_tables, rotate
+from dwdp_lab.model.attention import alike_attention, causal_attention, rope_tables, rotate
 from dwdp_lab.model.inputs import cached_kv, hidden_inputs
 from dwdp_lab.model.layers import attention, project, rms_norm
 from dwdp_lab.model.weights import layer_weights
@@ -54,6 +54,42 @@ def test_attention_equals_the_calculation_by_hand(
         patch.setattr(attention_module, "QUERY_BLOCK", block)
         out = causal_attention(q, k, v, window)
     torch.testing.assert_close(out.double(), by_hand(q, k, v, window), rtol=1e-5, atol=1e-5)
+
+
+@given(
+    chunks=st.integers(1, 5),
+    new=st.integers(1, 24),
+    groups=st.tuples(st.integers(1, 2), st.integers(1, 3)),
+    seed=st.integers(0, 100),
+)
+def test_chunks_of_one_size_attend_as_each_alone(chunks: int, new: int, groups: tuple[int, int], seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    kv_heads, group = groups
+    heads = kv_heads * group
+    # as projected: queries, keys and values of a token beside each other
+    qkv = torch.randn(chunks * new, heads + 2 * kv_heads, 8, generator=random)
+    q, k, v = qkv[:, :heads], qkv[:, heads : heads + kv_heads], qkv[:, heads + kv_heads :]
+    out = alike_attention(q, k, v, chunks)
+    for chunk in range(chunks):
+        span = slice(chunk * new, (chunk + 1) * new)
+        torch.testing.assert_close(out[span], causal_attention(q[span], k[span], v[span], None))
+
+
+@given(
+    sizes=st.lists(st.tuples(st.sampled_from([1, 3, 3, 8]), st.sampled_from([0, 0, 0, 5])), min_size=1, max_size=6),
+    window=st.sampled_from([None, 4]),
+    layer=st.integers(0, 1),
+)
+def test_a_batch_attends_as_its_requests_alone(sizes: list[tuple[int, int]], window: int | None, layer: int) -> None:
+    shape = small_shape(window=window)
+    weights = layer_weights(shape, layer, 0, 0.0)
+    batch = tuple(Chunk(number, context, new) for number, (new, context) in enumerate(sizes))
+    x, cache = hidden_inputs(shape, batch, 0), caches(shape, batch, layer)
+    whole, start = attention(shape, weights, x, batch, cache, layer), 0
+    for chunk, cached in zip(batch, cache, strict=True):
+        span = slice(start, start + chunk.new_tokens)
+        torch.testing.assert_close(whole[span], attention(shape, weights, x[span], (chunk,), [cached], layer))
+        start = span.stop
 
 
 def test_rotation_keeps_lengths_and_depends_on_distance_only() -> None:

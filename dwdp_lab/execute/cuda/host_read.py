@@ -12,8 +12,8 @@ from dwdp_lab.program.operation import Op
 
 
 def read(device: Device, stream: Stream, buffers: Buffers, name: str, op: Op, shape: tuple[int, ...]) -> Tensor:
-    """A host copy of an int32 buffer of this shape, as it is when the stream has come here. The host blocks until then:
-    the GPU runs dry for some tens of microseconds, once per layer and step."""
+    """A host copy of an int32 buffer of this shape, as it is when the stream has come here. The host blocks until then,
+    once per layer and step, and so the GPU runs dry until the host has issued what comes next."""
     pinned = device.torch_device.type == "cuda"
     copy = torch.empty(shape, dtype=torch.int32, pin_memory=pinned)
 
