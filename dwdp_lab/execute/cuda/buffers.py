@@ -54,6 +54,10 @@ class Buffers:
             if of == tokens and name != but:
                 self._let_go(self._kept.pop((name, of)))
 
+    def clear(self) -> None:
+        """Keep nothing any more; the device has done all of its work."""
+        self._kept.clear()
+
     def _let_go(self, kept: _Kept) -> None:
         for tensor in kept.tensors:
             for lane, stream in self._streams.items():

@@ -77,6 +77,12 @@ class Computation:
         kept = "hidden" if self.is_output(tokens_of(op)) else None
         self.streams[op.lane].run(lambda: self.buffers.drop(tokens_of(op), but=kept))
 
+    def close(self) -> None:
+        """Give all tensors back now, after the device has done its work: this refers to itself, so that Python would
+        only find out some time later."""
+        self.buffers.clear()
+        self.chosen.clear()
+
     def is_output(self, tokens: Tokens) -> bool:
         """Whether `hidden` becomes the output of these tokens: a micro-batch may get its last layer elsewhere."""
         step, micro = tokens

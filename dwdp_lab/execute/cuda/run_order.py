@@ -97,6 +97,7 @@ def _run_prepared(session: RankSession, machine: RankMachine, setup: Setup, orde
     run = _timed(session, machine, queue)
     deal = setup.meeting.deal if setup.meeting is not None else None
     rows = own_rows(order, session.rank, _computed(setup, machine, computation), deal)
+    computation.close()
     outputs = outputs_of(setup.scenario, rows)
     profiled = None
     if order.profiled:
@@ -135,6 +136,7 @@ def _warm_up(machine: RankMachine, setup: Setup, ops: tuple[Op, ...], steps: Col
     machine.device.synchronize()  # lanes do not wait for torch's default stream, on which all this was prepared
     queue_program(chosen, events, machine.streams, computation.queue, computation.end)
     machine.device.synchronize()
+    computation.close()
 
 
 def _captured(machine: RankMachine, computation: Computation, order: Order) -> Captured:
