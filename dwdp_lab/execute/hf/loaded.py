@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from dwdp_lab.execute.cpu.expert_store import ExpertStore, map_shards
-from dwdp_lab.execute.cpu.shared_memory import Mapping
+from dwdp_lab.execute.cpu.shared_memory import Mapping as Memory
+from dwdp_lab.execute.hf.order import HfOrder
 from dwdp_lab.execute.messages import Progress
 from dwdp_lab.execute.rank_session import RankSession
 from dwdp_lab.model.hf.checkpoint import ExpertFiles
 from dwdp_lab.model.hf.experts_module import experts_modules, layer_of
 from dwdp_lab.model.hf.skeleton import skeleton
 from dwdp_lab.model.supported import torch_dtype
-from dwdp_lab.model.weights import expert_parameters
+from dwdp_lab.model.weights import ReadExpert, expert_parameters
 from dwdp_lab.scenario.errors import ScenarioError
-from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.scenario.model_shape import ModelShape
 
 
 @dataclass
@@ -32,7 +35,7 @@ class Loaded:
     model: Any
     modules: dict[int, nn.Module]
     store: ExpertStore
-    peers: list[Mapping]
+    peers: list[Memory]
 
     def close(self) -> None:
         """Give the memory back. A peer that still maps this rank's shard keeps it alive for itself."""
@@ -44,13 +47,14 @@ class Loaded:
 _LOADED: WeakKeyDictionary[RankSession, Loaded] = WeakKeyDictionary()
 
 
-def load(session: RankSession, folder: Path, version: object, scenario: Scenario, local: range) -> Loaded:
-    """The model in the folder with the experts `local` of every layer, read unless this `version` of it is here.
+@torch.inference_mode(False)  # parameters made in it could never be moved
+def load(session: RankSession, order: HfOrder) -> Loaded:
+    """The model in the order's folder, and the experts of every layer that are the rank's, read unless they are here.
 
-    All ranks call this together with the same scenario. Raises ScenarioError (field `model`) for a checkpoint or a
-    model that cannot be run.
+    All ranks call this together. Raises ScenarioError (field `model`) for a checkpoint or model that cannot be run.
     """
-    key = (folder, version, scenario.model, scenario.ranks, local)
+    shape, local = order.scenario.model, order.local(session.rank)
+    key = (order.folder, order.version, shape, order.scenario.ranks, local)
     before = _LOADED.get(session)
     if before is not None and before.key == key:
         return before
@@ -58,25 +62,32 @@ def load(session: RankSession, folder: Path, version: object, scenario: Scenario
         del _LOADED[session]
         before.close()
     session.channel.send(Progress("loading", 0, 1))
-    shape = scenario.model
-    model = skeleton(folder, torch_dtype(shape.dtype, "model.dtype"))
-    modules = {layer_of(name): module for name, module in experts_modules(model).items()}
-    _check_layers(modules, scenario)
-    size = dict(expert_parameters(shape))["w13"]
-    transposed = any(bool(module.is_transposed) for module in modules.values())
-    with ExpertFiles(folder, transposed) as files:
-        store = ExpertStore(shape, local, partial(_read, files, size))
+    model, modules = model_of(order)
+    with expert_files(order, modules) as read:
+        store = ExpertStore(shape, local, read)
     peers = map_shards(session, store) if len(local) < shape.experts else []
     _LOADED[session] = Loaded(key, model, modules, store, peers)
     return _LOADED[session]
 
 
-def _read(files: ExpertFiles, size: tuple[int, int], layer: int, expert: int) -> tuple[Tensor, Tensor]:
-    return files.expert(layer, expert, size)
+def model_of(order: HfOrder) -> tuple[Any, dict[int, nn.Module]]:
+    """The order's model without its experts' weights, on the CPU, and its experts modules by decoder layer."""
+    model = skeleton(Path(order.folder), torch_dtype(order.scenario.model.dtype, "model.dtype"))
+    modules = {layer_of(name): module for name, module in experts_modules(model).items()}
+    _check_layers(modules, order.scenario.model)
+    return model, modules
 
 
-def _check_layers(modules: dict[int, nn.Module], scenario: Scenario) -> None:
-    shape = scenario.model
+@contextmanager
+def expert_files(order: HfOrder, modules: Mapping[int, nn.Module]) -> Iterator[ReadExpert]:
+    """Reads the order's experts, one at a time, within this context."""
+    size = dict(expert_parameters(order.scenario.model))["w13"]
+    transposed = any(bool(module.is_transposed) for module in modules.values())
+    with ExpertFiles(Path(order.folder), transposed) as files:
+        yield lambda layer, expert: files.expert(layer, expert, size)
+
+
+def _check_layers(modules: Mapping[int, nn.Module], shape: ModelShape) -> None:
     wanted = list(range(shape.dense_layers, shape.layers))
     found: dict[int, Any] = {layer: module.num_experts for layer, module in modules.items()}
     if sorted(found) != wanted or any(experts != shape.experts for experts in found.values()):

@@ -117,14 +117,3 @@ class RankExperts:
         if self._staging is None:
             raise ValueError("the program has no operation that fills a slot")
         return self._staging
-
-
-@dataclass
-class LayerExperts:
-    """The source (model/hf/expert_source.py) of one layer's experts module."""
-
-    experts: RankExperts
-    layer: int
-
-    def run(self, ids: Tensor, compute: Compute) -> Tensor:
-        return self.experts.run(self.layer, ids, compute)

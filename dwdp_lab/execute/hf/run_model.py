@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dwdp_lab.execute.cpu.memory_need import check_memory
+from dwdp_lab.execute.cuda.gpu_memory import check_gpu_memory, visible_gpus
+from dwdp_lab.execute.cuda.refusal import check_fits_kernels, check_gpus_here
+from dwdp_lab.execute.hf.order import HfAnswer, HfOrder
+from dwdp_lab.execute.launch import RankMachineName
 from dwdp_lab.execute.ranks import OnProgress, Ranks
-from dwdp_lab.execute.run_result import crowded, host_environment
+from dwdp_lab.execute.run_result import crowded, host_environment, shared_gpus
 from dwdp_lab.model.hf.interface import check_transformers
 from dwdp_lab.model.supported import check_dtype
 from dwdp_lab.program.build import build
@@ -26,9 +30,11 @@ from dwdp_lab.timeline.span import Timeline
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dwdp_lab.execute.hf.rank_job import HfAnswer
 
-JOB = "dwdp_lab.execute.hf.rank_job:run"
+JOBS: dict[RankMachineName, str] = {
+    "cpu": "dwdp_lab.execute.hf.rank_job:run",
+    "cuda": "dwdp_lab.execute.hf.gpu_job:run",
+}
 RUNNABLE = frozenset({"attention", "dense", "route", "experts", "pull", "merge"})
 
 Prompts = Sequence[Sequence[Sequence[int]]]
@@ -73,27 +79,20 @@ def run_hf_model(
     cannot be read; RunStopped when another thread stops the ranks.
     """
     scenario = hf_scenario(ranks.size, folder, prompts, **fields)
-    if ranks.machine != "cpu":
-        allowed = "models of transformers run on CPU ranks"
-        raise ScenarioError(
-            "machine", ranks.machine, allowed, f"take Ranks({ranks.size}), or use_hf_experts on one GPU"
-        )
     if new_tokens < 0:
         raise ScenarioError("new_tokens", new_tokens, "must be 0 or more")
     check_transformers()
     chosen = tuple(build(scenario) if programs is None else programs)
     verify(chosen, scenario)
     _check_kinds(scenario, chosen)
-    check_memory(scenario)
+    _check_machine(ranks, scenario)
     given = tuple(tuple(tuple(prompt) for prompt in mine) for mine in prompts)
-    home = Path(folder).resolve()
-    from dwdp_lab.execute.hf.rank_job import HfOrder
-
+    home = Path(folder).expanduser().resolve()
     order = HfOrder(str(home), _version(home), scenario, chosen, given, new_tokens, all_logits)
-    answers: list[HfAnswer] = ranks.perform(JOB, order, progress)
+    answers: list[HfAnswer] = ranks.perform(JOBS[ranks.machine], order, progress)
     return HfResult(
         scenario,
-        _timeline(scenario, chosen, answers),
+        _timeline(scenario, chosen, answers, ranks.machine),
         tuple(answer.logits for answer in answers),
         tuple(answer.tokens for answer in answers),
     )
@@ -117,10 +116,23 @@ def hf_scenario(ranks: int, folder: str | Path, prompts: Prompts, **fields: Any)
     if given.setdefault("ranks", ranks) != ranks:
         raise ScenarioError("group.ranks", given["ranks"], f"these are {ranks} rank processes")
     workload = {"kind": "explicit", "lengths": [[len(prompt) for prompt in mine] for mine in prompts]}
-    scenario = Scenario.create(model=str(folder), group=given, workload=workload, **fields)
+    config = Path(folder).expanduser() / "config.json"  # not a preset that happens to have the folder's name
+    scenario = Scenario.create(model=str(config), group=given, workload=workload, **fields)
     check_dtype(scenario.model.dtype, "model.dtype")
     check_dtype(scenario.model.expert_dtype, "model.expert_dtype")
     return scenario
+
+
+def _check_machine(ranks: Ranks, scenario: Scenario) -> None:
+    if ranks.machine == "cuda":
+        check_gpus_here()
+        check_fits_kernels(scenario)
+    if ranks.alive:  # of what they have loaded nobody here knows how much they can use again
+        return
+    if ranks.machine == "cuda":
+        check_gpu_memory(scenario, visible_gpus())
+    else:
+        check_memory(scenario)
 
 
 def _check_kinds(scenario: Scenario, programs: Sequence[Program]) -> None:
@@ -140,20 +152,27 @@ def _version(folder: Path) -> tuple[tuple[str, int, int], ...]:
     return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
 
-def _timeline(scenario: Scenario, programs: Sequence[Program], answers: Sequence[HfAnswer]) -> Timeline:
-    environment = host_environment({})
+def _timeline(
+    scenario: Scenario, programs: Sequence[Program], answers: Sequence[HfAnswer], machine: RankMachineName
+) -> Timeline:
+    environment = host_environment(answers[0].environment)
     passes = max(answer.passes for answer in answers)
     notes = [
-        *crowded(programs, environment["cpus_allowed"]),
+        *(shared_gpus(environment) if machine == "cuda" else crowded(programs, environment["cpus_allowed"])),
+        *dict.fromkeys(note for answer in answers for note in answer.notes),
         "attention is all that the model does between two layers' experts, whatever it is",
     ]
-    if scenario.link_gbps is not None and any(op.kind == "pull" for program in programs for op in program.ops):
+    if (
+        machine == "cpu"
+        and scenario.link_gbps is not None
+        and any(op.kind == "pull" for program in programs for op in program.ops)
+    ):
         notes.append(f"copies paced to {scenario.link_gbps:g} GB/s")
     batches = scenario.batches
     return Timeline(
         spans=tuple(span for answer in answers for span in answer.spans),
         strategy=scenario.strategy.name,
-        machine="cpu",
+        machine=machine,
         provenance="measured",
         tokens=tuple(
             batches.tokens(rank) + max(0, answer.passes - 1) * len(batches.by_rank[rank][0])

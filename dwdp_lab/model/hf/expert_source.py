@@ -23,15 +23,19 @@ class Tables(NamedTuple):
 
 
 class ExpertWeights:
-    """One [out, in] tensor per expert for each of the two products, wherever each lies."""
+    """One [out, in] tensor per expert for each of the two products, wherever each lies; with their tables if there are
+    any yet."""
 
-    def __init__(self, w13: tuple[Tensor, ...], w2: tuple[Tensor, ...]) -> None:
+    def __init__(self, w13: tuple[Tensor, ...], w2: tuple[Tensor, ...], tables: Tables | None = None) -> None:
         self.w13 = w13
         self.w2 = w2
+        self._tables = tables
 
     @cached_property
     def tables(self) -> Tables:
         """Made once, as it takes a copy to the device. Raises ValueError for weights that the kernels cannot read."""
+        if self._tables is not None:
+            return self._tables
         from dwdp_kernels.expert_table import expert_table
 
         return Tables(expert_table(self.w13), expert_table(self.w2))
