@@ -121,13 +121,13 @@ E[max] / mean. Derive it or measure it: an error of 1 % passes. The target is 0.
 def slowest_over_mean(cv: float, ranks: int) -> float:
     """E[max] / mean of so many ranks' times."""''',
     hints=(
-        "E[max] / mean = 1 + cv * e, and e is what the largest of N standard normal numbers (mean 0, deviation 1) is "
-        "on average. It depends on N alone, and is 0 for N = 1.",
-        "To measure e: draw N numbers with random.gauss(0, 1), 20,000 times, and take the mean of their maximum. That "
-        "is enough for 1 %. To derive it: the largest is at most x when all N are, so its distribution function is "
-        "Phi(x)^N.",
-        "e is the integral of x N phi(x) Phi(x)^(N-1) dx. statistics.NormalDist has pdf and cdf; a sum over x from -8 "
-        "to 8 in steps of 0.01 is accurate enough.",
+        "E[max] / mean = 1 + cv * e_N, and e_N is what the largest of N standard normal numbers (mean 0, deviation 1) "
+        "is on average. It depends on N alone, and is 0 for N = 1.",
+        "To measure e_N: draw N numbers with random.gauss(0, 1), 20,000 times, and take the mean of their maximum. "
+        "That is enough for 1 %. To derive it: the largest is at most x when all N are, so its distribution function "
+        "is Phi(x)^N.",
+        "e_N is the integral of x N phi(x) Phi(x)^(N-1) dx. statistics.NormalDist has pdf and cdf; a sum over x from "
+        "-8 to 8 in steps of 0.01 is accurate enough.",
     ),
     reference=answers.slowest_over_mean,
     view=_show_slowest,
@@ -149,7 +149,8 @@ def slowest_over_mean(cv: float, ranks: int) -> float:
             answers.slowest_over_mean,
             product(CVS, RANKS),
             within=0.01,
-            why="If you draw random numbers: 20,000 times for each pair are enough.",
+            why="If you draw random numbers: 20,000 times for each pair are enough. If you have a formula: "
+            "sqrt(2 ln N), for one, holds for very many ranks only.",
         ),
     ),
     targets=(Target("largest error", _worst_error_pct, lambda: 0.1, "%"),),
@@ -229,7 +230,13 @@ def _by_ratio() -> Revealed:
     waiting = metrics(run_sim(scenario)).wait_pct
     steps = scenario.batches.steps
     cv = sum(scenario.batches.cv(step) for step in range(steps)) / steps
-    return Revealed(waiting, f"The ranks' tokens have a CV of {100 * cv:.1f} %: several requests even out.")
+    expected = 100 * answers.tokens_cv(0.8, 4)
+    return Revealed(
+        waiting,
+        f"The four ranks' tokens have a CV of {100 * cv:.1f} % (mean of {steps} steps): several requests even out. "
+        f"It is less than the {expected:.1f} % that four requests per rank have, because four ranks seldom reach the "
+        "ends of a distribution.",
+    )
 
 
 def _more_ranks() -> Revealed:

@@ -127,7 +127,7 @@ PULL_SLICES = Exercise(
     number="4.4",
     title="which bytes?",
     difficulty=3,
-    minutes=15,
+    minutes=20,
     name="pull_slices",
     spec="""\
 Write `pull_slices(where, rank, sizes, slice_bytes)`: the copies of one pull, each as `(peer, source, target,
