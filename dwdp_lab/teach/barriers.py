@@ -97,7 +97,7 @@ def _grows_with_ranks(answer: Any) -> str | None:
     for few, many in ((1, 2), (2, 3), (3, 8)):
         less, more = attempt(answer, (0.2, few)), attempt(answer, (0.2, many))
         if less.error or more.error or not more.value > less.value:
-            return f"CV 0.2: {few} ranks give {less}, {many} ranks {more}; with more ranks, one is sooner very late."
+            return f"CV 0.2: N = {few} gives {less}, N = {many} gives {more}; the more ranks, the later the last."
     return None
 
 
