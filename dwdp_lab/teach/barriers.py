@@ -17,7 +17,9 @@ from dwdp_lab.teach.exercise import Exercise, Property, Target
 from dwdp_lab.teach.lesson import lesson_of
 from dwdp_lab.teach.prediction import Prediction, Revealed
 from dwdp_lab.teach.shown import Shown, table
+from dwdp_lab.teach.slowest_chart import slowest_chart
 from dwdp_lab.timeline.metrics import metrics
+from dwdp_lab.view.picture import Picture
 
 # --- the time of a step --------------------------------------------------------------------------------------------
 
@@ -85,12 +87,16 @@ CVS, RANKS = (0.1, 0.2, 0.4), (2, 3, 4, 8, 16, 72)
 
 
 def _show_slowest(answer: Any) -> Shown:
-    def cell(cv: float, ranks: int) -> str:
-        called = attempt(answer, (cv, ranks))
-        return f"{called.value:.3f}" if isinstance(called.value, (int, float)) else str(called)
-
-    rows = [(f"CV {cv:.1f}", *(cell(cv, ranks) for ranks in RANKS)) for cv in CVS]
-    return Shown("your slowest_over_mean\n" + table(("", *(f"N = {ranks}" for ranks in RANKS)), rows))
+    called = {cv: [attempt(answer, (cv, ranks)) for ranks in RANKS] for cv in CVS}
+    rows = [
+        (f"CV {cv:.1f}", *(f"{float(each.value):.3f}" if is_number(each.value) else str(each) for each in row))
+        for cv, row in called.items()
+    ]
+    words = "your slowest_over_mean\n" + table(("", *(f"N = {ranks}" for ranks in RANKS)), rows)
+    if not all(is_number(each.value) and abs(float(each.value)) < 1000 for row in called.values() for each in row):
+        return Shown(words)
+    said = {cv: [float(each.value) for each in row] for cv, row in called.items()}
+    return Shown(words, Picture(slowest_chart(said, RANKS).svg()))
 
 
 def _grows_with_ranks(answer: Any) -> str | None:
