@@ -28,6 +28,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c '$(NEW_ENOUGH)' || { \
 		echo "DWDP Lab needs Python 3.11 or newer, and '$(PYTHON)' is not: $$($(PYTHON) --version 2>&1)."; \
 		echo "Install one, or name it: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+		echo "'$(PYTHON)' cannot make a virtual environment: it has no ensurepip."; \
+		echo "On Debian and Ubuntu: sudo apt install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	@# mypy finds the mapped packages (see pyproject.toml) under their import names

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -78,23 +79,23 @@ def progress_figures() -> dict[str, Any]:
 
 
 def _table(figures: dict[str, Any]) -> Table:
-    table = Table()
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)  # a line per exercise on a terminal of 80 columns
     table.add_column("exercise", justify="left")
-    for name in ("difficulty", "minutes", "state", "targets", "tries", "help"):
+    for name in ("level", "min", "state", "targets", "tries", "hints"):
         table.add_column(name, justify="right")
     for each in figures["lessons"]:
         for exercise in each["exercises"]:
             targets = exercise["targets"].values()
-            help_taken = [f"{len(exercise['hints'])} hints"] if exercise["hints"] else []
+            help_taken = [str(len(exercise["hints"]))] if exercise["hints"] else []
             help_taken += ["solution"] if exercise["solution_seen"] else []
             table.add_row(
                 f"{exercise['number']} {exercise['title']}",
-                str(exercise["difficulty"]),
+                "●" * exercise["difficulty"] + "○" * (3 - exercise["difficulty"]),
                 str(exercise["minutes"]),
                 "passed" if exercise["passed"] else "tried" if exercise["tries"] else "",
                 f"{sum(targets)} of {len(targets)}" if targets and exercise["tries"] else "",
                 str(exercise["tries"] or ""),
-                ", ".join(help_taken),
+                " + ".join(help_taken),
             )
         table.add_section()
     return table

@@ -1,9 +1,9 @@
 """Which rank keeps which experts, and from whom each rank pulls the others.
 
-Rank r keeps the L experts from start(r) = floor(r (E - L) / (N - 1)). Where E = L + (N - 1) P this is the paper's
-[rP, rP + L) (arXiv 2604.01621, section 2); otherwise neighbours' windows move by P or P - 1. Windows overlap when L is
-more than needed: an expert then has several owners, and a rank pulls it from the nearest of them in rank order, which
-gives every peer about the same share.
+Rank r keeps the L experts from start(r) = floor(r (E - L) / (N - 1)). Where E = L + (N - 1) P this is
+[rP, rP + L), as in TensorRT-LLM's first DWDP (`_torch/pyexecutor/dwdp.py`); otherwise neighbours' windows move by P or
+P - 1. Windows overlap when L is more than needed: an expert then has several owners, and a rank pulls it from the
+nearest of them in rank order, which gives every peer about the same share.
 """
 
 from __future__ import annotations

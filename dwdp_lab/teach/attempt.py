@@ -40,15 +40,21 @@ def raised(error: Exception, answer: Callable[..., Any]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value in a message: floats with six digits, tensors and models by what they are, nothing long."""
+    """A value in a message: floats with six digits, tensors, arrays and models by what they are, nothing long."""
     if isinstance(value, ModelShape):
         return value.name
     if getattr(value, "shape", ()):
-        return f"tensor of {' x '.join(str(size) for size in value.shape)}"
-    if isinstance(value, (list, tuple)) and any(getattr(part, "shape", ()) for part in value):
-        return f"{type(value).__name__} of {len(value)} tensors"
+        return f"{_kind(value)} of {' x '.join(str(size) for size in value.shape)}"
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()  # a number of numpy's or torch's is a number
+    if isinstance(value, (list, tuple)) and (parts := [part for part in value if getattr(part, "shape", ())]):
+        return f"{type(value).__name__} of {len(value)} {_kind(parts[0])}s"
     text = f"{value:.6g}" if isinstance(value, float) else repr(value)
     return text if len(text) <= 300 else text[:297] + "..."
+
+
+def _kind(value: Any) -> str:
+    return "array" if type(value).__module__.partition(".")[0] == "numpy" else "tensor"
 
 
 def call_text(name: str, arguments: Sequence[Any]) -> str:

@@ -17,7 +17,9 @@ from dwdp_lab.teach.exercise import Exercise, Property, Target
 from dwdp_lab.teach.lesson import lesson_of
 from dwdp_lab.teach.prediction import Prediction, Revealed
 from dwdp_lab.teach.shown import Shown, table
+from dwdp_lab.teach.slowest_chart import slowest_chart
 from dwdp_lab.timeline.metrics import metrics
+from dwdp_lab.view.picture import Picture
 
 # --- the time of a step --------------------------------------------------------------------------------------------
 
@@ -85,19 +87,23 @@ CVS, RANKS = (0.1, 0.2, 0.4), (2, 3, 4, 8, 16, 72)
 
 
 def _show_slowest(answer: Any) -> Shown:
-    def cell(cv: float, ranks: int) -> str:
-        called = attempt(answer, (cv, ranks))
-        return f"{called.value:.3f}" if isinstance(called.value, (int, float)) else str(called)
-
-    rows = [(f"CV {cv:.1f}", *(cell(cv, ranks) for ranks in RANKS)) for cv in CVS]
-    return Shown("your slowest_over_mean\n" + table(("", *(f"N = {ranks}" for ranks in RANKS)), rows))
+    called = {cv: [attempt(answer, (cv, ranks)) for ranks in RANKS] for cv in CVS}
+    rows = [
+        (f"CV {cv:.1f}", *(f"{float(each.value):.3f}" if is_number(each.value) else str(each) for each in row))
+        for cv, row in called.items()
+    ]
+    words = "your slowest_over_mean\n" + table(("", *(f"N = {ranks}" for ranks in RANKS)), rows)
+    if not all(is_number(each.value) and abs(float(each.value)) < 1000 for row in called.values() for each in row):
+        return Shown(words)
+    said = {cv: [float(each.value) for each in row] for cv, row in called.items()}
+    return Shown(words, Picture(slowest_chart(said, RANKS).svg()))
 
 
 def _grows_with_ranks(answer: Any) -> str | None:
     for few, many in ((1, 2), (2, 3), (3, 8)):
         less, more = attempt(answer, (0.2, few)), attempt(answer, (0.2, many))
         if less.error or more.error or not more.value > less.value:
-            return f"CV 0.2: {few} ranks give {less}, {many} ranks {more}; with more ranks, one is sooner very late."
+            return f"CV 0.2: N = {few} gives {less}, N = {many} gives {more}; the more ranks, the later the last."
     return None
 
 
@@ -121,13 +127,13 @@ E[max] / mean. Derive it or measure it: an error of 1 % passes. The target is 0.
 def slowest_over_mean(cv: float, ranks: int) -> float:
     """E[max] / mean of so many ranks' times."""''',
     hints=(
-        "E[max] / mean = 1 + cv * e, and e is what the largest of N standard normal numbers (mean 0, deviation 1) is "
-        "on average. It depends on N alone, and is 0 for N = 1.",
-        "To measure e: draw N numbers with random.gauss(0, 1), 20,000 times, and take the mean of their maximum. That "
-        "is enough for 1 %. To derive it: the largest is at most x when all N are, so its distribution function is "
-        "Phi(x)^N.",
-        "e is the integral of x N phi(x) Phi(x)^(N-1) dx. statistics.NormalDist has pdf and cdf; a sum over x from -8 "
-        "to 8 in steps of 0.01 is accurate enough.",
+        "E[max] / mean = 1 + cv * e_N, and e_N is what the largest of N standard normal numbers (mean 0, deviation 1) "
+        "is on average. It depends on N alone, and is 0 for N = 1.",
+        "To measure e_N: draw N numbers with random.gauss(0, 1), 20,000 times, and take the mean of their maximum. "
+        "That is enough for 1 %. To derive it: the largest is at most x when all N are, so its distribution function "
+        "is Phi(x)^N.",
+        "e_N is the integral of x N phi(x) Phi(x)^(N-1) dx. statistics.NormalDist has pdf and cdf; a sum over x from "
+        "-8 to 8 in steps of 0.01 is accurate enough.",
     ),
     reference=answers.slowest_over_mean,
     view=_show_slowest,
@@ -149,7 +155,8 @@ def slowest_over_mean(cv: float, ranks: int) -> float:
             answers.slowest_over_mean,
             product(CVS, RANKS),
             within=0.01,
-            why="If you draw random numbers: 20,000 times for each pair are enough.",
+            why="If you draw random numbers: 20,000 times for each pair are enough. If you have a formula: "
+            "sqrt(2 ln N), for one, holds for very many ranks only.",
         ),
     ),
     targets=(Target("largest error", _worst_error_pct, lambda: 0.1, "%"),),
@@ -229,7 +236,13 @@ def _by_ratio() -> Revealed:
     waiting = metrics(run_sim(scenario)).wait_pct
     steps = scenario.batches.steps
     cv = sum(scenario.batches.cv(step) for step in range(steps)) / steps
-    return Revealed(waiting, f"The ranks' tokens have a CV of {100 * cv:.1f} %: several requests even out.")
+    expected = 100 * answers.tokens_cv(0.8, 4)
+    return Revealed(
+        waiting,
+        f"The four ranks' tokens have a CV of {100 * cv:.1f} % (mean of {steps} steps): several requests even out. "
+        f"It is less than the {expected:.1f} % that four requests per rank have, because four ranks seldom reach the "
+        "ends of a distribution.",
+    )
 
 
 def _more_ranks() -> Revealed:

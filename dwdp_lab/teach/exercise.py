@@ -81,7 +81,8 @@ class Exercise:
     def show(self, answer: Any) -> Shown:
         """What the answer does, right or wrong. Never raises for what the answer does."""
         if self._unwritten(answer):
-            return Shown(f"There is nothing in {self.name} yet, so there is nothing to show.")
+            yet = "still `...`" if answer is ... else "a function that returns nothing yet (printing is not returning)"
+            return Shown(f"{self.name} is {yet}, so there is nothing to show.")
         return self.view(answer)
 
     def check(self, answer: Any) -> Passed:

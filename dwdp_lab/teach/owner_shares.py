@@ -103,7 +103,7 @@ SHARES = Exercise(
     number="4.3",
     title="from whom?",
     difficulty=2,
-    minutes=5,
+    minutes=10,
     name="shares",
     spec="""\
 Write `shares(windows, rank)`: which experts `rank` pulls from which peer, as `{peer: [experts]}`. `windows` are the

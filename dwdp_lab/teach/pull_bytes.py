@@ -12,6 +12,7 @@ from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.teach import moving_weights_answers as answers
 from dwdp_lab.teach.attempt import attempt, shown
 from dwdp_lab.teach.exercise import Exercise, Property, Target
+from dwdp_lab.teach.layout_picture import layout_picture
 from dwdp_lab.teach.shown import Shown, table
 from dwdp_lab.teach.stamped import Copy, Sizes, wrong_byte
 
@@ -119,7 +120,8 @@ def _show(answer: Any) -> Shown:
     ]
     wrong = wrong_byte(case.where, case.rank, case.sizes, copies)
     listed = table(("copy", "from", "bytes of its shard", "bytes of the slot"), rows)
-    return Shown(f"{case}\n{listed}\n{wrong or 'Every byte of the slot is what it should be.'}")
+    words = f"{case}\n{listed}\n{wrong or 'Every byte of the slot is what it should be.'}"
+    return Shown(words, layout_picture(case.where, case.rank, case.sizes, copies))
 
 
 PULL_SLICES = Exercise(
@@ -127,7 +129,7 @@ PULL_SLICES = Exercise(
     number="4.4",
     title="which bytes?",
     difficulty=3,
-    minutes=15,
+    minutes=20,
     name="pull_slices",
     spec="""\
 Write `pull_slices(where, rank, sizes, slice_bytes)`: the copies of one pull, each as `(peer, source, target,

@@ -162,6 +162,12 @@ def test_a_result_in_place_of_the_function_is_told_apart() -> None:
         named("barriers.step_ms").check(4)
 
 
+def test_show_tells_a_function_without_a_result_from_one_that_is_not_written() -> None:
+    step_ms = lesson("barriers", keep_progress=False)["step_ms"]
+    assert "still `...`" in step_ms.show(...).words
+    assert "printing is not returning" in step_ms.show(lambda work_ms: print(work_ms)).words
+
+
 def test_the_line_that_raised_is_named(tmp_path: Path) -> None:
     import linecache
 

@@ -226,7 +226,7 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("barriers.slowest_over_mean", one_deviation, "a rank alone is the mean", "(0.2, 1)"),
     ("barriers.slowest_over_mean", asymptotic, "the expected maximum, within 1 %", "(0.1, 2)"),
     ("barriers.slowest_over_mean", uniform, "the expected maximum, within 1 %", "but it is"),
-    ("barriers.slowest_over_mean", lambda cv, ranks: 1 + cv * (ranks > 1), "more ranks wait longer", "3 ranks"),
+    ("barriers.slowest_over_mean", lambda cv, ranks: 1 + cv * (ranks > 1), "more ranks wait longer", "N = 3"),
     ("barriers.tokens_cv", not_over_the_mean, "one request: deviation over mean", "(0.5, 1)"),
     ("barriers.tokens_cv", divided_by_n, "several requests even out", "(0.5, 2)"),
     ("barriers.tokens_cv", ignores_requests, "several requests even out", "(0.5, 2)"),

@@ -108,6 +108,14 @@ def test_operations_lie_under_the_roof() -> None:
     assert "waits for what it moves" in roofline(SCENARIO.with_strategy("dep")).words
 
 
+def test_a_roofline_has_the_peak_of_every_unit_that_the_model_uses() -> None:
+    nvfp4 = {"preset": "deepseek-r1", "layers": 4, "expert_dtype": "nvfp4", "dense_dtype": "bf16"}
+    chart = roofline(SCENARIO.replace(model=nvfp4, hardware="gb200"))
+    assert chart.limits == (("peak in BF16: 2,500 TFLOP/s", 2500.0),)
+    assert max(chart.curves[0].y) == 10000.0
+    assert roofline(SCENARIO).limits == ()  # all in bf16: the roof itself
+
+
 def test_words_beside_near_points_do_not_lie_on_each_other() -> None:
     near = tuple(Curve("", (x,), (1.0,), "#000", line=False, labels=("a long label",)) for x in (1.0, 1.01, 1.02, 1.9))
     svg = Chart(title="", x_title="", y_title="", curves=near).svg()

@@ -41,6 +41,7 @@ def roofline(scenario: Scenario) -> Chart:
         y_title="speed (TFLOP/s)",
         curves=tuple(curves),
         log_x=True,
+        limits=_slower_units(hardware, scenario),
         log_y=True,
         words=_words(run, step, link_gbps),
         notes=("simulated", *run.notes),
@@ -96,7 +97,21 @@ def _roof(name: str, gbps: float, peak: float, low: float, high: float, colour: 
     return Curve(label, x, tuple(min(peak, each * gbps / 1e3) for each in x), colour, dashed, points=False)
 
 
+def _slower_units(hardware: Hardware, scenario: Scenario) -> tuple[tuple[str, float], ...]:
+    """Name and TFLOP/s of every further unit that the model uses: what computes there cannot reach the roof."""
+    peak = peak_tflops(hardware, scenario)
+    return tuple(
+        (f"peak in {precision.upper()}: {hardware.tflops[precision].value:,.0f} TFLOP/s", value)
+        for precision in sorted(_precisions(scenario))
+        if precision in hardware.tflops and (value := hardware.tflops[precision].value) < peak
+    )
+
+
+def _precisions(scenario: Scenario) -> set[str]:
+    return {scenario.model.dtype, scenario.model.expert_dtype}
+
+
 def peak_tflops(hardware: Hardware, scenario: Scenario) -> float:
     """The fastest unit that the scenario's model uses, in 1e12 FLOP/s."""
-    used = {scenario.model.dtype, scenario.model.expert_dtype}
+    used = _precisions(scenario)
     return max(number.value for precision, number in hardware.tflops.items() if precision in used)
