@@ -18,7 +18,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from dwdp_lab.model.hf.experts_module import layer_of
+from dwdp_lab.model.hf.experts_module import TYPES, layer_of
 from dwdp_lab.scenario.errors import ScenarioError
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
@@ -62,6 +62,10 @@ class ExpertFiles:
         else:
             gate, up, w2 = (self._one(layer, expert, part) for part in ("gate_proj", "up_proj", "down_proj"))
             w13 = torch.cat([gate, up])
+        if not {w13.dtype, w2.dtype} <= set(TYPES):
+            raise self._refused(
+                f"has expert {expert} of layer {layer} as {w13.dtype}: quantised", "take a bf16 checkpoint"
+            )
         if w13.shape != (rows, columns) or w2.shape != (columns, rows // 2):
             raise self._refused(
                 f"expert {expert} of layer {layer} is {list(w13.shape)} and {list(w2.shape)}, and by the config "

@@ -50,9 +50,17 @@ def use_hf_experts(model: Any) -> None:
     For inference: no gradient goes through the kernels. Raises ScenarioError for a model that it does not fit.
     """
     name = register_experts()
-    for module in experts_modules(model).values():
+    modules = experts_modules(model)
+    for module in modules.values():
         check_weights(module)
     model.set_experts_implementation(name)
+    if others := {type(module).__name__ for module in modules.values() if _implementation(module) != name}:
+        raise ScenarioError(
+            "model",
+            type(model).__name__,
+            f"transformers did not set the experts of {', '.join(sorted(others))}",
+            f"load it with from_pretrained(..., experts_implementation={name!r}) after register_experts()",
+        )
 
 
 def experts_forward(module: nn.Module, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
@@ -65,6 +73,11 @@ def experts_forward(module: nn.Module, hidden_states: Tensor, top_k_index: Tenso
     return source_of(module).run(
         top_k_index, lambda weights: routed_experts(module, hidden_states, top_k_index, top_k_weights, weights)
     )
+
+
+def _implementation(module: nn.Module) -> Any:
+    config: Any = module.config
+    return config._experts_implementation
 
 
 def _trained(module: nn.Module) -> bool:

@@ -135,6 +135,23 @@ def test_what_a_checkpoint_lacks_is_named(tmp_path: Path) -> None:
         files.expert(0, 0, (4, 3))
 
 
+def test_quantised_experts_are_refused(tmp_path: Path) -> None:
+    """Also where the config does not say so: without their scales they would be wrong numbers."""
+    from safetensors.torch import load_file, save_file
+
+    written(tmp_path, "olmoe")
+    narrow = {
+        name: tensor.to(torch.float8_e4m3fn) if ".experts." in name else tensor
+        for name, tensor in load_file(tmp_path / SINGLE).items()
+    }
+    save_file(narrow, tmp_path / SINGLE)
+    with (
+        ExpertFiles(tmp_path, False) as files,
+        pytest.raises(ScenarioError, match=r"has expert 1 of layer 2 as torch\.float8_e4m3fn: quantised"),
+    ):
+        files.expert(2, 1, (32, 32))
+
+
 def test_a_config_of_another_size_is_noticed(tmp_path: Path) -> None:
     written(tmp_path, "olmoe")
     with (

@@ -132,6 +132,14 @@ def test_models_without_experts_are_refused() -> None:
         use_hf_experts(transformers.LlamaForCausalLM(config))
 
 
+def test_a_model_that_keeps_its_own_experts_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers does so, without a word, where it cannot read a model's source."""
+    model = tiny_model("qwen3_moe")
+    monkeypatch.setattr(type(model), "_can_set_experts_implementation", lambda *_: False)
+    with pytest.raises(ScenarioError, match=r"did not set the experts of Qwen3MoeExperts\. Load it with"):
+        use_hf_experts(model)
+
+
 def test_quantised_experts_are_refused() -> None:
     model = tiny_model("qwen3_moe")
     module = next(iter(experts_modules(model).values()))
