@@ -65,8 +65,10 @@ def _links(programs: Sequence[Program], cost: CostModel) -> Links:
         return PrivateLinks(rate)
     pulls = {id(op.pull): op.pull for program in programs for op in program.ops if op.pull is not None}
     if all(len(stage.sources) == 1 for pull in pulls.values() for stage in pull.stages):
-        return OneSourceLinks(len(programs), rate, rate, cost.pair_bytes_per_us, cost.nodes(len(programs)))
-    return SharedLinks(len(programs), rate, rate, cost.pair_bytes_per_us, cost.nodes(len(programs)))
+        return OneSourceLinks(
+            len(programs), cost.egress_bytes_per_us, rate, cost.pair_bytes_per_us, cost.nodes(len(programs))
+        )
+    return SharedLinks(len(programs), cost.egress_bytes_per_us, rate, cost.pair_bytes_per_us, cost.nodes(len(programs)))
 
 
 MEETINGS = COLLECTIVES | MESSAGES
