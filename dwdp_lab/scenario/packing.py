@@ -42,6 +42,24 @@ def pack(queue: Iterable[Request], mnt_tokens: int) -> Iterator[Batch]:
         yield tuple(chunks)
 
 
+def pack_chunks(queue: Iterable[Request], mnt_tokens: int) -> Iterator[Batch]:
+    """First come, first served, every pass filled to the budget: who does not fit any more is cut (chunked prefill)."""
+    chunks: list[Chunk] = []
+    room = mnt_tokens
+    for request in queue:
+        done = request.cached_tokens
+        while done < request.tokens:
+            new_tokens = min(room, request.tokens - done)
+            chunks.append(Chunk(request.number, done, new_tokens))
+            done += new_tokens
+            room -= new_tokens
+            if not room:
+                yield tuple(chunks)
+                chunks, room = [], mnt_tokens
+    if chunks:
+        yield tuple(chunks)
+
+
 def deal(
     requests: Iterable[TraceRequest],
     ranks: int,

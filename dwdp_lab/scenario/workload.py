@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 from dwdp_lab.scenario.allowed import NoneWord, Says
 from dwdp_lab.scenario.batches import Batch, Batches, Chunk
 from dwdp_lab.scenario.errors import ScenarioError
-from dwdp_lab.scenario.packing import Request, deal, deal_by_load, pack
+from dwdp_lab.scenario.packing import Request, deal, deal_by_load, pack, pack_chunks
 from dwdp_lab.scenario.traces import read_trace
 
 # A linear ramp over many ranks has its ends at sqrt(3) standard deviations, so with a larger CV the
@@ -55,7 +55,8 @@ class ExplicitWorkload(_Workload):
 
 
 class IslWorkload(_Workload):
-    """Requests of about `isl_tokens`, packed whole into passes of at most `mnt_tokens`.
+    """Requests of about `isl_tokens`, packed into passes of at most `mnt_tokens`: whole, or cut where a pass is full
+    (`chunked`, as servers with chunked prefill do).
 
     Lengths are uniform in [isl_ratio * ISL, ISL] (the paper's ISL ratio), or normal with mean ISL and
     standard deviation `isl_std_tokens` when that is given. Requests go to the ranks in turn, or as a scheduler of
@@ -70,15 +71,17 @@ class IslWorkload(_Workload):
     steps: Annotated[int, Field(ge=1, le=1024)] = 1
     prefix_hit: Annotated[float, Field(ge=0, lt=1)] = 0.0
     assign: Literal["round_robin", "least_loaded"] = "round_robin"
+    chunked: bool = False
 
     def batches(self, ranks: int) -> Batches:
-        queues = [self._requests(rank, ranks) for rank in range(ranks)]
+        passes = pack_chunks if self.chunked else pack
+        queues = [self.requests(rank, ranks) for rank in range(ranks)]
         if self.assign == "least_loaded":
             in_turn = itertools.chain.from_iterable(zip(*queues, strict=True))
             queues = deal_by_load(in_turn, ranks, max(1, self.mnt_tokens // self.isl_tokens))
-        return Batches(tuple(tuple(itertools.islice(pack(queue, self.mnt_tokens), self.steps)) for queue in queues))
+        return Batches(tuple(tuple(itertools.islice(passes(queue, self.mnt_tokens), self.steps)) for queue in queues))
 
-    def _requests(self, rank: int, ranks: int) -> Iterator[Request]:
+    def requests(self, rank: int, ranks: int) -> Iterator[Request]:
         """One rank's endless queue; the group's requests are numbered as if dealt to the ranks in turn."""
         draw = random.Random(f"isl {self.seed} {rank}")
         for number in itertools.count(rank, ranks):

@@ -43,10 +43,19 @@ def advise(
         return f"Use {SPOKEN[fastest]}: {gain:.2f} times the tokens per GPU of replicated experts, though {fits}."
     dwdp_over_dep = tokens_per_s["dwdp"] / tokens_per_s["dep"]
     if memory_gb["dwdp"] > capacity_gb:
+        if memory_gb["dep"] <= capacity_gb:
+            return (
+                f"Keep DEP: DWDP needs {memory_gb['dwdp']:.0f} GB per rank and a GPU has {capacity_gb:.0f} GB; more "
+                "ranks or a smaller format would make it fit."
+            )
         return (
             f"Use more ranks or a smaller format: DWDP needs {memory_gb['dwdp']:.0f} GB per rank and a GPU has "
             f"{capacity_gb:.0f} GB."
         )
+    rival, gain = _fastest_other(tokens_per_s, memory_gb, capacity_gb)
+    if rival is not None and gain >= 1 + CLEAR:
+        beaten = "DWDP" if dwdp_over_dep >= 1 else "DEP"
+        return f"Use {SPOKEN[rival]}: {gain:.2f} times the tokens per GPU of {beaten}, the faster of DWDP and DEP."
     if dwdp_over_dep >= 1 + CLEAR:
         why = f"DEP waits on peers for {100 * dep_wait:.0f} % of its step"
         if dwdp_exposed < 0.01:
@@ -63,6 +72,17 @@ def advise(
         f"Keep DEP: DWDP reaches {dwdp_over_dep:.2f} of its tokens per GPU and spends {100 * dwdp_exposed:.0f} % of "
         f"the step on copies that nothing covers; {needs}{_better(best)}."
     )
+
+
+def _fastest_other(
+    tokens_per_s: Mapping[StrategyName, float], memory_gb: Mapping[StrategyName, float], capacity_gb: float
+) -> tuple[StrategyName | None, float]:
+    """The fastest strategy beside DEP and DWDP that fits, and its tokens as a multiple of the faster of these two."""
+    fitting = [n for n in tokens_per_s if n not in ("dep", "dwdp", "replicated") and memory_gb[n] <= capacity_gb]
+    if not fitting:
+        return None, 0.0
+    fastest = max(fitting, key=lambda name: tokens_per_s[name])
+    return fastest, tokens_per_s[fastest] / max(tokens_per_s["dep"], tokens_per_s["dwdp"])
 
 
 def _better(best: Best) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from dwdp_lab.program.operation import Collective, Kind, Pull, Unit, Work
+from dwdp_lab.program.operation import COLLECTIVES, Collective, Kind, Program, Pull, Unit, Work
 from dwdp_lab.scenario.errors import ScenarioError
-from dwdp_lab.simulate.hardware import Hardware, Number, Operation
+from dwdp_lab.simulate.hardware import Hardware, Number, Operation, Reached
 from dwdp_lab.simulate.links import Nodes
 from dwdp_lab.simulate.physics import BOUND, Physics
 
@@ -26,12 +26,17 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class CostModel:
-    """Costs on one kind of GPU under the given physics. Times in microseconds, rates in 1e9 bytes/s."""
+    """Costs on one kind of GPU under the given physics. Times in microseconds, rates in 1e9 bytes/s.
+
+    `processors_taken` is the share of the GPU's processors that transfers beside compute take: those of collectives do,
+    copy engines need none.
+    """
 
     hardware: Hardware
     link_gbps: float
     collective_gbps: float
     physics: Physics = BOUND
+    processors_taken: float = 0.0
     _known: dict[tuple[int, Kind | None], tuple[tuple[Work, ...], tuple[Piece, ...]]] = field(
         default_factory=dict, repr=False
     )
@@ -57,9 +62,26 @@ class CostModel:
             return cls(hardware, link * reached.link.value, link * reached.collective.value, physics)
         return cls(hardware, link, link, physics)
 
+    def beside(self, programs: Sequence[Program]) -> CostModel:
+        """These costs for programs that exchange by collectives, if they do: what runs beside these has less room."""
+        reached = self.hardware.reached
+        if not self.physics.collective_sms or reached is None or reached.collective_sms is None:
+            return self
+        if not any(op.kind in COLLECTIVES for program in programs for op in program.ops):
+            return self
+        return replace(self, processors_taken=reached.collective_sms.value, _known={})
+
     @property
     def link_bytes_per_us(self) -> float:
         return self.link_gbps * 1e3
+
+    @property
+    def egress_bytes_per_us(self) -> float:
+        """What a source gives to all its readers together; as much as one takes where no more is known."""
+        reached = self.hardware.reached
+        if not self.physics.efficiency or reached is None or reached.egress is None:
+            return self.link_bytes_per_us
+        return self.link_bytes_per_us * max(1.0, reached.egress.value / reached.link.value)
 
     @property
     def pair_bytes_per_us(self) -> float | None:
@@ -115,10 +137,24 @@ class CostModel:
                 efficiency = reached.efficiency[work.unit].value
                 if work.rows_per_expert and reached.half_rows is not None:
                     efficiency *= work.rows_per_expert / (work.rows_per_expert + reached.half_rows.value)
-            disturbed = self.physics.hbm_traffic if work.unit in MEMORY_UNITS else self.physics.power
-            if disturbed and work.unit in reached.copy_slowdown:
-                slowdown = reached.copy_slowdown[work.unit].value
+            slowdown = self._slowdown(work.unit, reached)
         return Piece(work.unit, self._bound_us(work, efficiency), slowdown)
+
+    def _slowdown(self, unit: Unit, reached: Reached) -> float:
+        """How many times longer a unit takes beside transfers.
+
+        What was measured is for the profile's own link. A slower one moves that much less in the same time, so it takes
+        that much less of memory's bandwidth and of power; a faster one is taken to disturb no more at a time, but not
+        for as long. Memory is not slower for fewer processors.
+        """
+        disturbed = self.physics.hbm_traffic if unit in MEMORY_UNITS else self.physics.power
+        speed = 1.0
+        if disturbed and unit in reached.copy_slowdown:
+            whole = self.hardware.link_gbps.value * (reached.link.value if self.physics.efficiency else 1.0)
+            speed = 1.0 - (1.0 - 1.0 / reached.copy_slowdown[unit].value) * min(1.0, self.link_gbps / whole)
+        if unit not in MEMORY_UNITS:
+            speed *= 1.0 - self.processors_taken
+        return 1.0 / speed
 
     def _bound_us(self, work: Work, efficiency: float) -> float:
         memory_us = work.hbm_bytes / (self.hardware.hbm_gbps.value * 1e3)

@@ -57,9 +57,12 @@ class Reached(BaseModel):
     - `half_rows`: rows per expert with which a grouped GEMM reaches half of its efficiency.
     - `operations`: what is known of single kinds of operations beside their units.
     - `link`, `collective`: share of the link's rate that copies and collectives reach.
+    - `egress`: share of its link's rate that a source gives to several readers together, where that is more than the
+      `link` that one reader takes.
     - `copy_us`, `collective_us`: fixed cost of each copy and of each collective.
     - `exchanges`: both for single kinds of collectives, where these are known apart.
     - `copy_slowdown`: how many times longer a unit takes beside a pull (see links.py for what is only read from).
+    - `collective_sms`: share of the processors that a collective takes from compute beside it; a pull takes none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,10 +72,18 @@ class Reached(BaseModel):
     operations: dict[Kind, Operation] = {}
     link: Number
     collective: Number
+    egress: Number | None = None
     copy_us: Number | None = None
     collective_us: Number | None = None
     exchanges: dict[Kind, Exchange] = {}
     copy_slowdown: dict[Unit, Number] = {}
+    collective_sms: Number | None = None
+
+    @model_validator(mode="after")
+    def _processors_are_left(self) -> Reached:
+        if self.collective_sms is not None and self.collective_sms.value >= 1:
+            raise ScenarioError("hardware.reached.collective_sms", self.collective_sms.value, "must be below 1")
+        return self
 
 
 class Calibration(BaseModel):

@@ -66,10 +66,11 @@ def _links(programs: Sequence[Program], cost: CostModel) -> Links:
     if math.isinf(rate) or not cost.physics.shared_links:
         return PrivateLinks(rate)
     pulls = {id(op.pull): op.pull for program in programs for op in program.ops if op.pull is not None}
-    ranks, pair, nodes = len(programs), cost.pair_bytes_per_us, cost.nodes(len(programs))
+    ranks, gives, pair = len(programs), cost.egress_bytes_per_us, cost.pair_bytes_per_us
+    nodes = cost.nodes(ranks)
     if any(len(stage.sources) > 1 for pull in pulls.values() for stage in pull.stages):
-        return SharedLinks(ranks, rate, rate, pair, nodes)
-    return OneSourceLinks(ranks, rate, rate, pair) if nodes is None else OneSourceNodes(ranks, rate, rate, pair, nodes)
+        return SharedLinks(ranks, gives, rate, pair, nodes)
+    return OneSourceLinks(ranks, gives, rate, pair) if nodes is None else OneSourceNodes(ranks, gives, rate, pair, nodes)
 
 
 MEETINGS = COLLECTIVES | MESSAGES

@@ -11,6 +11,7 @@ from dwdp_lab.program.pull_plan import pull_of
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.strategy import StrategyName
 from dwdp_lab.simulate.contention import level_probabilities
+from dwdp_lab.simulate.elsewhere import measured_elsewhere
 from dwdp_lab.simulate.fit_paper import NAIVE, ROWS, table1_rows
 from dwdp_lab.simulate.hardware import Hardware, load_hardware
 from dwdp_lab.simulate.outcome import Outcome, outcome
@@ -132,6 +133,20 @@ class _Runs:
             rows.append(Compared(row["cell"], "tokens/GPU", "x", row["tokens_per_gpu"], ratio, kept_back=kept))
         return rows
 
+    def elsewhere(self) -> list[Compared]:
+        """Others' measurements on other machines; each cell names its source."""
+        return [
+            Compared(
+                f"{row['cell']} ({row['source']})",
+                "tokens/GPU",
+                "x",
+                row["tokens_per_gpu"],
+                ratio,
+                kept_back=row.get("kept_back", False),
+            )
+            for row, ratio in measured_elsewhere()
+        ]
+
     def table7(self) -> list[Compared]:
         """What the simulator says of attention beside transfers: one number, however long they last."""
         table = paper_data("table7")
@@ -171,9 +186,9 @@ def dep_ranks() -> int:
 
 
 def compare_with_paper(progress: Callable[[str], object] | None = None) -> tuple[Table, ...]:
-    """Every number of the roofline and of Tables 1 to 4 and 7 beside the simulator's; takes some 20 seconds.
+    """Every number of the roofline and of Tables 1 to 4 and 7 beside the simulator's, and what others measured.
 
-    `progress` is told which table comes next.
+    Takes some 20 seconds. `progress` is told which table comes next.
     """
     runs = _Runs(load_hardware(paper_data("setup")["hardware"]))
     makers: dict[str, Callable[[], list[Compared]]] = {
@@ -183,6 +198,7 @@ def compare_with_paper(progress: Callable[[str], object] | None = None) -> tuple
         "table3": lambda: runs.speed_ups("table3"),
         "table4": lambda: runs.speed_ups("table4"),
         "table7": runs.table7,
+        "elsewhere": runs.elsewhere,
     }
     tables = []
     for name, make in makers.items():

@@ -17,6 +17,7 @@ class Physics:
     - `latencies`: every copy, every collective and every piece of compute has a fixed cost beside its bytes and FLOPs.
     - `hbm_traffic`: transfers, in and out, take memory bandwidth from memory-bound work.
     - `power`: transfers beside heavy compute lower the clock of compute-bound work.
+    - `collective_sms`: collectives take processors from compute beside them, which copy engines do not.
     """
 
     shared_links: bool = True
@@ -25,11 +26,12 @@ class Physics:
     latencies: bool = False
     hbm_traffic: bool = False
     power: bool = False
+    collective_sms: bool = False
 
     @property
     def interference(self) -> bool:
-        """Compute speed depends on what is copied at the same time."""
-        return self.hbm_traffic or self.power
+        """Compute speed depends on what is copied or exchanged at the same time."""
+        return self.hbm_traffic or self.power or self.collective_sms
 
     def __str__(self) -> str:
         """As `physics_named` reads it: the nearer of the two names, and the switches that are other than there."""
@@ -40,7 +42,9 @@ class Physics:
 BOUND = Physics()
 """What the data sheets allow."""
 
-REALISTIC = Physics(efficiency=True, activations=True, latencies=True, hbm_traffic=True, power=True)
+REALISTIC = Physics(
+    efficiency=True, activations=True, latencies=True, hbm_traffic=True, power=True, collective_sms=True
+)
 """All effects; for profiles that say what is reached."""
 
 PHYSICS = {"bound": BOUND, "realistic": REALISTIC}

@@ -49,7 +49,7 @@ def run_in_detail(
     programs = build(scenario, strategy)
     if strategy is not None:
         verify(programs, scenario)
-    simulated = run_with_unit_times(programs, CostModel.of(profile, scenario.link_gbps, physics))
+    simulated = run_with_unit_times(programs, CostModel.of(profile, scenario.link_gbps, physics).beside(programs))
     # peaks are a data sheet's limit, whatever else the profile knows
     basis = profile.provenance if physics.efficiency else "limit"
     notes = [f"hardware profile {profile.name} ({basis})"]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from itertools import count, islice, pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dwdp_lab.scenario.batches import Batch, Chunk
-from dwdp_lab.scenario.packing import Request, deal, pack
+from dwdp_lab.scenario.packing import Request, deal, pack, pack_chunks
 from dwdp_lab.scenario.traces import BLOCK_TOKENS, TraceRequest
 
 budgets = st.integers(1, 64)
+Packing = Callable[[list[Request], int], Iterator[Batch]]
 
 
 @st.composite
@@ -20,11 +22,11 @@ def queues(draw: st.DrawFn) -> list[Request]:
     return [Request(number, n, draw(st.integers(0, n - 1))) for number, n in enumerate(tokens)]
 
 
-@given(queues(), budgets)
-def test_every_new_token_is_computed_once_and_in_order(queue: list[Request], budget: int) -> None:
+@given(queues(), budgets, st.sampled_from([pack, pack_chunks]))
+def test_every_new_token_is_computed_once_and_in_order(queue: list[Request], budget: int, packed: Packing) -> None:
     done: dict[int, int] = {}
     order = []
-    for batch in pack(queue, budget):
+    for batch in packed(queue, budget):
         for chunk in batch:
             start = done.get(chunk.request, queue[chunk.request].cached_tokens)
             assert chunk.context_tokens == start, "a chunk continues where the last one of its request ended"
@@ -39,6 +41,13 @@ def test_every_new_token_is_computed_once_and_in_order(queue: list[Request], bud
 def test_no_pass_is_over_the_budget_or_empty(queue: list[Request], budget: int) -> None:
     for batch in pack(queue, budget):
         assert 1 <= sum(chunk.new_tokens for chunk in batch) <= budget
+
+
+@given(queues(), budgets)
+def test_chunked_passes_are_full_but_for_the_last(queue: list[Request], budget: int) -> None:
+    sizes = [sum(chunk.new_tokens for chunk in batch) for batch in pack_chunks(queue, budget)]
+    assert all(size == budget for size in sizes[:-1])
+    assert all(1 <= size <= budget for size in sizes[-1:])
 
 
 @given(queues(), budgets)

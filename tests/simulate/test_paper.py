@@ -103,9 +103,20 @@ def test_the_summary_tells_fitted_from_predicted() -> None:
         "table3",
         "table4",
         "table7",
+        "elsewhere",
     ]
     row = plain["tables"][0]["rows"][0]
     assert row["error"] == pytest.approx(row["simulated"] - row["paper"])
+
+
+def test_what_others_measured_is_predicted_and_shown_with_its_source() -> None:
+    rows = compared()["elsewhere"].rows
+    assert all("sglang" in row.cell and not row.fitted and row.simulated for row in rows)
+    assert all(load_hardware(row["hardware"]).provenance != "calibrated" for row in paper_data("elsewhere")["rows"])
+    of_mi355x = [row for row in rows if "MI355X" in row.cell]
+    assert len(of_mi355x) == 3
+    assert all(((row.simulated or 0) > 1) == ((row.paper or 0) > 1) for row in of_mi355x)
+    assert (of_mi355x[2].simulated or 9) <= (of_mi355x[1].simulated or 0)  # the best DEP is at least as fast
 
 
 def test_printed_digits() -> None:

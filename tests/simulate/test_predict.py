@@ -269,6 +269,18 @@ PLAIN: dict[str, Any] = {
             ["Replicate"],
         ),
         ({"capacity_gb": 20.0}, ["more ranks", "35 GB"]),
+        ({"capacity_gb": 32.0}, ["Keep DEP: DWDP needs 35 GB", "32 GB", "more ranks"]),
+        (  # neither of the two is best
+            {"tokens_per_s": {"replicated": 130.0, "dep": 100.0, "weight_gather": 132.0, "dwdp": 120.0}},
+            ["Use an all-gather of weights: 1.10 times", "of DWDP"],
+        ),
+        (  # unless it does not fit
+            {
+                "tokens_per_s": {"replicated": 130.0, "dep": 100.0, "weight_gather": 132.0, "dwdp": 120.0},
+                "memory_gb": {**PLAIN_MEMORY, "weight_gather": 90.0},
+            },
+            ["Use DWDP: 1.20"],
+        ),
         (
             {"best": Best(8, 3.0, "interleaved", 1 << 20, 90.0, 100.0)},
             ["8 local experts", "interleaved order in slices of 1 MiB", "10 % shorter"],

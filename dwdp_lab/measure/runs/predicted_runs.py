@@ -116,7 +116,7 @@ def as_on_machine(file: RunsFile, scenario: Scenario, hardware: Hardware) -> tup
     if hardware.reached is not None:
         reached = hardware.reached.model_copy(update={"copy_us": None})
         hardware = hardware.model_copy(update={"reached": reached})
-    return scenario, hardware, replace(physics, hbm_traffic=False, power=False)
+    return scenario, hardware, replace(physics, hbm_traffic=False, power=False, collective_sms=False)
 
 
 def errors_of(rows: Sequence[PredictedRun]) -> Errors:
