@@ -9,9 +9,12 @@ from dwdp_lab.timeline.metrics import Metrics, metrics
 from dwdp_lab.timeline.palette import strategy_name, style
 from dwdp_lab.timeline.segments import COPY_KINDS, STATES, TOKEN_KINDS, WAIT_KIND, State
 from dwdp_lab.timeline.span import Timeline
+from dwdp_lab.timeline.words import figures
 
 NOTEWORTHY_PCT = 1.0
 """Differences below this share (of the step, or of a kind's own time) stay out of the sentence."""
+LONG_PCT = 100.0
+"""From here on a kind's own time is told as a ratio: 17 x as long, not 1,600 % slower."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,9 @@ def _kind_words(before: dict[str, float], after: dict[str, float]) -> list[str]:
     parts = []
     for kind in sorted(before.keys() & after.keys() - TOKEN_KINDS - COPY_KINDS - {WAIT_KIND}):
         change = 100.0 * (after[kind] / before[kind] - 1.0) if before[kind] else 0.0
-        if abs(change) >= NOTEWORTHY_PCT:
+        if change >= LONG_PCT:
+            parts.append(f"{style(kind).label} {figures(after[kind] / before[kind])} x as long")
+        elif abs(change) >= NOTEWORTHY_PCT:
             parts.append(f"{style(kind).label} {abs(change):.0f} % {'slower' if change > 0 else 'faster'}")
     return parts
 

@@ -47,6 +47,11 @@ def test_the_sentence_says_what_changed_and_by_how_much() -> None:
     )
 
 
+def test_what_takes_several_times_as_long_is_told_as_a_ratio() -> None:
+    slow = replace(DWDP, spans=(DWDP.spans[0]._replace(end_us=3500), *DWDP.spans[1:]))
+    assert "attention 3.50 x as long" in compare(slow, DEP).words
+
+
 def test_differences_of_states_explain_the_difference_of_steps() -> None:
     found = compare(DWDP, DEP)
     assert set(found.state_ms) == set(STATES)

@@ -111,6 +111,9 @@ def test_knobs_of_other_workloads_are_hidden() -> None:
 def test_knobs_without_effect_say_why() -> None:
     now = Settings()
     assert reason(now, "dep_form") == "DWDP sends no tokens to experts"
+    now.compared = "replicated"
+    assert reason(now, "dep_form") == "neither DWDP nor replicated sends tokens to experts"
+    now.compared = None
     assert not reason(now, "slots")
     now.set("strategy", "dep")
     assert reason(now, "slots") == "DEP fetches no weights"

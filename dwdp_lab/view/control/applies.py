@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dwdp_lab.timeline.palette import STRATEGY_NAMES
 from dwdp_lab.view.control.choices import value
 from dwdp_lab.view.control.settings import WORKLOAD_FIELDS, Settings
 
@@ -27,7 +28,9 @@ def _alone(settings: Settings) -> str:
 
 
 def _fetches(settings: Settings) -> str:
-    return _alone(settings) or ("" if settings.strategies & PREFETCHING else f"{_names(settings)} fetches no weights")
+    if settings.strategies & PREFETCHING:
+        return _alone(settings)
+    return _alone(settings) or _none(settings, "fetches no weights", "fetches weights")
 
 
 def _ahead(settings: Settings) -> str:
@@ -44,7 +47,7 @@ def _cross_step(settings: Settings) -> str:
 
 
 def _view(settings: Settings) -> str:  # a rank alone pulls nothing, and still merges
-    return "" if "dwdp" in settings.strategies else f"{_names(settings)} pulls nothing"
+    return "" if "dwdp" in settings.strategies else _none(settings, "pulls nothing", "pulls anything")
 
 
 def _pulls(settings: Settings) -> str:
@@ -56,9 +59,9 @@ def _order(settings: Settings) -> str:
 
 
 def _dep(settings: Settings) -> str:
-    return _alone(settings) or (
-        "" if "dep" in settings.strategies else f"{_names(settings)} sends no tokens to experts"
-    )
+    if "dep" in settings.strategies:
+        return _alone(settings)
+    return _alone(settings) or _none(settings, "sends no tokens to experts", "sends tokens to experts")
 
 
 def _dep_rows(settings: Settings) -> str:
@@ -67,7 +70,9 @@ def _dep_rows(settings: Settings) -> str:
 
 
 def _micro(settings: Settings) -> str:  # one rank cuts its batches too
-    return "" if "pipeline" in settings.strategies else f"{_names(settings)} sends its batches whole"
+    if "pipeline" in settings.strategies:
+        return ""
+    return _none(settings, "leaves its batches whole", "cuts its batches")
 
 
 def _local(settings: Settings) -> str:
@@ -97,9 +102,10 @@ def _cv(settings: Settings) -> str:
     return "one rank cannot be uneven" if value(settings, "ranks") == 1 else ""
 
 
-def _names(settings: Settings) -> str:
-    words = {"dep": "DEP", "dwdp": "DWDP", "weight_gather": "weight gather"}
-    return " or ".join(words.get(name, name) for name in sorted(settings.strategies))
+def _none(settings: Settings, one: str, of_two: str) -> str:
+    """That the strategy shown does not do something (`one`), or that neither of two does (`of_two`)."""
+    first, *second = (STRATEGY_NAMES.get(name, name) for name in sorted(settings.strategies))
+    return f"neither {first} nor {second[0]} {of_two}" if second else f"{first} {one}"
 
 
 _REASONS: dict[str, Callable[[Settings], str]] = {

@@ -216,14 +216,15 @@ function drawLabels(pen, run) {
 
 function drawAxis(canvas, view, width) {
   const pen = sized(canvas, width, 30), scale = (width - GUTTER - RIGHT) / (view.to - view.from);
-  const { found, step } = ticks(view), decimals = Math.max(0, Math.ceil(-Math.log10(step) - 1e-9)) + (`${step}`.includes("25") ? 1 : 0);
+  const { found, step } = ticks(view);
+  let digits = 0; // as many as the step between two ticks needs: 2.5 has one
+  while (digits < 6 && Math.abs(step * 10 ** digits - Math.round(step * 10 ** digits)) > 1e-6) digits++;
   pen.fillStyle = MUTED;
   pen.font = `11px ${FONT}`;
   pen.textBaseline = "top";
   pen.textAlign = "center";
   for (const tick of found) {
     pen.fillRect(GUTTER + (tick - view.from) * scale - 0.5, 0, 1, 4);
-    const digits = Math.min(6, decimals);
     const text = tick.toLocaleString("en-GB", { minimumFractionDigits: digits, maximumFractionDigits: digits });
     pen.fillText(text, GUTTER + (tick - view.from) * scale, 7);
   }

@@ -80,7 +80,7 @@ function render({ model, el }) {
     parts.worth.textContent = run.provenance;
     parts.worth.dataset.worth = run.provenance;
     parts.notes.textContent = parts.notes.title = run.notes.join(" · ");
-    parts.summary.textContent = run.summary;
+    parts.summary.textContent = parts.summary.title = run.summary;
     parts.box.dataset.operations = run.operations;
   }
 

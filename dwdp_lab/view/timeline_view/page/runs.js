@@ -23,7 +23,7 @@ function decode(panel) {
 
 // Tops and heights of rows in pixels: all runs together should fit a laptop's screen.
 function layOut(run, allRows) {
-  const full = Math.max(7, Math.min(17, Math.floor(400 / Math.max(1, allRows))));
+  const full = Math.max(7, Math.min(17, Math.floor(310 / Math.max(1, allRows))));
   run.tops = [];
   run.heights = [];
   let y = 4, rank = -1;
