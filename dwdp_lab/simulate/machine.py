@@ -70,7 +70,9 @@ def _links(programs: Sequence[Program], cost: CostModel) -> Links:
     nodes = cost.nodes(ranks)
     if any(len(stage.sources) > 1 for pull in pulls.values() for stage in pull.stages):
         return SharedLinks(ranks, gives, rate, pair, nodes)
-    return OneSourceLinks(ranks, gives, rate, pair) if nodes is None else OneSourceNodes(ranks, gives, rate, pair, nodes)
+    return (
+        OneSourceLinks(ranks, gives, rate, pair) if nodes is None else OneSourceNodes(ranks, gives, rate, pair, nodes)
+    )
 
 
 MEETINGS = COLLECTIVES | MESSAGES
