@@ -30,7 +30,8 @@ import json, time
 import dwdp_lab.view.control.scene as scene, dwdp_lab.view.timeline_view.widget as widget
 from dwdp_lab import Scenario
 from dwdp_lab.view import ControlRoom
-own = {{'name': {strategy!r}, 'slice_bytes': {slice_bytes!r}, 'peer_order': 'interleaved'}}
+own = {{'name': {strategy!r}, 'slice_bytes': {slice_bytes!r}}}
+own['peer_order'] = 'interleaved' if own['slice_bytes'] else 'rotated'
 model = {{'preset': 'deepseek-r1', 'layers': 60}}
 work = {{'tokens_per_rank': 16384, 'cv': 0.1, 'isl_tokens': 4096}}
 start = Scenario.create(model=model, group={{'ranks': 8}}, workload=work, hardware='gb200', strategy=own)
