@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from dwdp_lab.measure.runs.recorded_runs import FORM, Run, RunsFile, kept_runs, 
 from dwdp_lab.measure.where import Where, where_measured
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.scenario.shipped import shipped
 from dwdp_lab.simulate.hardware import load_hardware
 
 WHERE = Where("cpu", 2, "a machine", {"python": "3.11"}, "2026-11-23T10:00:00", "dwdp-lab bench strategies", ("busy",))
@@ -105,13 +107,26 @@ def test_a_file_that_is_not_there_or_no_json_is_refused(tmp_path: Path) -> None:
 
 
 def test_all_kept_runs_can_be_read() -> None:
-    for name, path in kept_runs().items():
+    for name in kept_runs():
         file = read_runs(name)
         assert file.format == FORM
         assert file.provenance == "measured"
         assert file.runs
-        text = path.read_text(encoding="utf-8")
-        assert not any(folder in text for folder in ("/tmp/", "/home/", "/root/", "/work/"))
+
+
+ABSOLUTE = re.compile(r"(?<![\w.)\]~/])/\w[\w.-]*/")
+"""The beginning of a path from a file system's root; not of `GB/s`, `data/measured/` or an address."""
+
+
+def test_what_is_kept_names_no_folder_of_the_machine_it_was_measured_on() -> None:
+    kept = shipped("measured", ".json")
+    assert len(kept) >= 3
+    for path in kept.values():
+        assert ABSOLUTE.search(path.read_text(encoding="utf-8")) is None, path.name
+    for planted in ("--json /tmp/x.json", '"/home/me/runs.json"', "FILE=/opt/lab/a", "at:/root/b"):
+        assert ABSOLUTE.search(planted)
+    for harmless in ("394 GB/s/rank", "data/measured/x.json", "https://example.org/a/b", "tests/execute/cuda"):
+        assert not ABSOLUTE.search(harmless)
 
 
 def test_where_comes_from_a_runs_environment() -> None:
