@@ -34,7 +34,14 @@ def compensated(numbers: Iterable[Any], start: Any = 0) -> Any:
 
 @pytest.mark.parametrize(
     "strategy",
-    [{"name": "dwdp"}, {"name": "dwdp", "pull": "routed"}, {"name": "dep"}, {"name": "weight_gather"}],
+    [
+        {"name": "dwdp"},
+        {"name": "dwdp", "pull": "routed"},
+        {"name": "dep"},
+        {"name": "weight_gather"},
+        {"name": "tensor"},
+        {"name": "pipeline"},
+    ],
     ids=str,
 )
 def test_a_simulated_run_does_not_depend_on_how_sum_adds_floats(
