@@ -92,14 +92,14 @@ def test_cells_go_on_with_the_answer_or_with_the_solution(capsys: pytest.Capture
     mine = written(exercise, exercise.solution_code)
     assert exercise.or_solution(mine) is mine
     assert capsys.readouterr().out == ""
-    for wrong, why in (
-        (..., "something is written"),
-        (written(exercise, exercise.stub), "something is written"),
-        (lambda *_: 0.0, "a copy with nothing beside it is exposed"),
+    for wrong, state in (
+        (..., "written"),
+        (written(exercise, exercise.stub), "written"),
+        (lambda *_: 0.0, "right yet (not so: a copy with nothing beside it is exposed)"),
     ):
         assert exercise.or_solution(wrong) is exercise.reference
         said = capsys.readouterr().out
-        assert said == f"exposed_us is not right yet ({why}): below, the solution stands in for it.\n"
+        assert said == f"exposed_us is not {state}: below, the solution stands in for it.\n"
     with pytest.raises(ScenarioError, match="or_solution = 'decisions': its solution is a text"):
         named("judging.decisions").or_solution(...)
 
