@@ -1,7 +1,8 @@
 """The routed experts of one MoE layer: a SwiGLU MLP per expert over the rows that chose it, in plain torch.
 
 Weights come as one tensor per expert. Where they lie is nobody's business here: local experts and pulled ones
-may sit in different buffers (DWDP's `split` view), and the result is the same bit for bit.
+may sit in different buffers (DWDP's `split` view), and the result is the same bit for bit. Weights in e4m3 with
+their scales are multiplied as scaled_mlp.py says.
 """
 
 from __future__ import annotations
@@ -10,14 +11,19 @@ import itertools
 from collections.abc import Sequence
 
 import torch
+from dwdp_kernels.e4m3 import Quantised
+from dwdp_kernels.scaled_mlp import scaled_swiglu_mlp
 from torch import Tensor
 from torch.nn import functional
+
+Weight = Tensor | Quantised
+"""[N, K], plain or in e4m3 with a scale per row."""
 
 # CPU and GPU matrix products pick their code by how their operands are aligned, and sum in another order then
 _ALIGNMENT_BYTES = 64
 
 
-def grouped_mlp(x: Tensor, ids: Tensor, weights: Tensor, w13: Sequence[Tensor], w2: Sequence[Tensor]) -> Tensor:
+def grouped_mlp(x: Tensor, ids: Tensor, weights: Tensor, w13: Sequence[Weight], w2: Sequence[Weight]) -> Tensor:
     """[T, H]: for each row of x [T, H] the sum over j of weights[t, j] * MLP_ids[t, j](x[t]).
 
     ids and weights are [T, k]; w13[e] is [2I, H] (gate, then up), w2[e] is [H, I].
@@ -37,7 +43,7 @@ def sort_by_expert(ids: Tensor, experts: int) -> tuple[Tensor, list[int]]:
     return visits.argsort(stable=True), [0, *counts.cumsum(0).tolist()]
 
 
-def expert_rows(x: Tensor, offsets: Sequence[int] | Tensor, w13: Sequence[Tensor], w2: Sequence[Tensor]) -> Tensor:
+def expert_rows(x: Tensor, offsets: Sequence[int] | Tensor, w13: Sequence[Weight], w2: Sequence[Weight]) -> Tensor:
     """[R, H]: rows offsets[e] to offsets[e + 1] of x [R, H] through expert e's MLP.
 
     An expert's rows come out the same, bit for bit, whatever the other experts do and whichever buffer holds
@@ -50,11 +56,20 @@ def expert_rows(x: Tensor, offsets: Sequence[int] | Tensor, w13: Sequence[Tensor
             f"{ends[-1]} for {len(x)} rows, {len(w13)} w13 and {len(w2)} w2"
         )
     results = [
-        swiglu_mlp(x[start:end], w13[expert], w2[expert])
+        expert_mlp_of(x[start:end], w13[expert], w2[expert])
         for expert, (start, end) in enumerate(itertools.pairwise(ends))
         if start < end
     ]
     return torch.cat(results) if results else torch.empty_like(x)
+
+
+def expert_mlp_of(x: Tensor, w13: Weight, w2: Weight) -> Tensor:
+    """[R, H]: rows x [R, H] through one expert's MLP. Raises TypeError for one weight with scales and one without."""
+    if isinstance(w13, Quantised) and isinstance(w2, Quantised):
+        return scaled_swiglu_mlp(x, w13, w2)
+    if isinstance(w13, Quantised) or isinstance(w2, Quantised):
+        raise TypeError("one of an expert's weights has scales and the other none: both or none are needed")
+    return swiglu_mlp(x, w13, w2)
 
 
 def expert_product(x: Tensor, offsets: Sequence[int], weights: Sequence[Tensor]) -> Tensor:

@@ -32,7 +32,7 @@ def models(draw: st.DrawFn) -> dict[str, Any]:
         "dense_layers": dense,
         "dense_intermediate": 64 if dense else 0,
         "dtype": "bf16",
-        "expert_dtype": draw(st.sampled_from(["bf16", "fp8", "nvfp4"])),
+        "expert_dtype": draw(st.sampled_from(["bf16", "fp8", "fp8_channel", "nvfp4"])),
     }
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dwdp_lab.model.inputs import cached_kv, hidden_inputs
+from dwdp_lab.model.kept_experts import kept_weights
 from dwdp_lab.model.layers import (
     add_experts,
     attention,
@@ -51,7 +52,8 @@ def run_decoder(
             continue
         routing = route(shape, weights, x)
         chosen.append(routing.ids)
-        w13, w2 = zip(*(expert_weights(shape, layer, e, seed, device) for e in range(shape.experts)), strict=True)
+        drawn = (expert_weights(shape, layer, e, seed, device) for e in range(shape.experts))
+        w13, w2 = zip(*(kept_weights(shape, each) for each in drawn), strict=True)
         routed = experts(shape, routing, w13, w2)
         x = add_experts(x, routed, shared_experts(shape, weights, routing.normed))
     return DecoderResult(final_norm(x, shape.rms_eps), tuple(chosen))

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 import torch
-from dwdp_kernels.grouped_mlp import grouped_mlp, swiglu_mlp
+from dwdp_kernels.grouped_mlp import Weight, grouped_mlp, swiglu_mlp
 from torch import Tensor
 from torch.nn import functional
 
@@ -172,7 +172,7 @@ def top_experts(scores: Tensor, top_k: int) -> Tensor:
     return last - (keys.topk(top_k, dim=1).values & 0xFFFFFFFF)
 
 
-def experts(shape: ModelShape, routing: Routing, w13: Sequence[Tensor], w2: Sequence[Tensor]) -> Tensor:
+def experts(shape: ModelShape, routing: Routing, w13: Sequence[Weight], w2: Sequence[Weight]) -> Tensor:
     """[T, H]: each token's weighted sum over its k experts, no residual; one w13 and w2 per routed expert."""
     if not len(w13) == len(w2) == shape.experts:
         raise ValueError(f"{len(w13)} w13 and {len(w2)} w2 given for {shape.experts} experts")

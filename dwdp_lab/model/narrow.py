@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dwdp_kernels.e4m3 import Quantised
+from dwdp_kernels.grouped_mlp import Weight
 from torch import Tensor
 
 from dwdp_lab.model.layers import KV
@@ -43,9 +45,19 @@ def narrow_layer(shape: ModelShape, weights: LayerWeights, share: Share) -> Laye
     )
 
 
-def narrow_expert(w13: Tensor, w2: Tensor, columns: range) -> tuple[Tensor, Tensor]:
-    """The columns' part of one routed expert: w13 [2 C, H] and w2 [H, C]."""
-    return _rows(w13, 2, columns), _columns(w2, 1, columns)
+def narrow_expert(w13: Weight, w2: Weight, columns: range) -> tuple[Weight, Weight]:
+    """The columns' part of one routed expert: w13 [2 C, H] and w2 [H, C].
+
+    Scales follow their rows: of w13 they are cut too, and of w2 every share has all, so that its part of a sum needs no
+    scale of another's.
+    """
+    if isinstance(w13, Quantised):
+        scales = _rows(w13.scales[:, None], 2, columns)[:, 0]
+        w13 = Quantised(_rows(w13.values, 2, columns), scales)
+    else:
+        w13 = _rows(w13, 2, columns)
+    w2 = w2._replace(values=_columns(w2.values, 1, columns)) if isinstance(w2, Quantised) else _columns(w2, 1, columns)
+    return w13, w2
 
 
 def narrow_cache(cached: KV, share: Share) -> KV:

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from dwdp_kernels.e4m3 import Quantised
 from torch import Tensor
 
 from dwdp_lab.model.inputs import cached_kv, hidden_inputs
+from dwdp_lab.model.kept_experts import kept_weights
 from dwdp_lab.model.rounding import OracleMismatch as OracleMismatch
 from dwdp_lab.model.rounding import compare as compare
 from dwdp_lab.model.rounding import error_bound as error_bound
@@ -193,6 +195,7 @@ def _experts(shape: ModelShape, normed: Tensor, ids: Tensor, shares: Tensor, lay
     out = torch.zeros_like(normed)
     for expert in range(shape.experts):
         token, place = (ids == expert).nonzero(as_tuple=True)
-        w13, w2 = expert_weights(shape, layer, expert, seed)
+        kept = kept_weights(shape, expert_weights(shape, layer, expert, seed))
+        w13, w2 = (weight.exact() if isinstance(weight, Quantised) else weight for weight in kept)
         out[token] += shares[token, place, None] * _mlp(normed[token], w13, w2)
     return out

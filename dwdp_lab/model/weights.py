@@ -23,7 +23,7 @@ from dwdp_lab.scenario.router import visit_probability
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """The replicated weights of one layer, in `shape.dtype` (shared experts in `shape.expert_dtype`).
+    """The replicated weights of one layer, in `shape.dtype` (shared experts in `shape.shared_dtype`).
 
     A dense layer has `dense_w13` and `dense_w2`, no router and no shared experts; an MoE layer the reverse.
     The first half of every w13 is the gate projection, the second half the up projection.
@@ -71,7 +71,7 @@ def layer_weights(
     def norm(name: str) -> Tensor:
         return (1.0 + uniform((hidden,), stream("layer", seed, layer, name), 0.1, device=device)).to(dtype)
 
-    expert_dtype = torch_dtype(shape.expert_dtype)
+    shared_dtype = torch_dtype(shape.shared_dtype)
     return LayerWeights(
         input_norm=norm("input_norm"),
         qkv=matrix("qkv", (heads.heads + 2 * heads.kv_heads) * heads.head_dim, hidden),
@@ -79,8 +79,8 @@ def layer_weights(
         post_norm=norm("post_norm"),
         router=matrix("router", shape.experts, hidden) if moe else None,
         router_bias=torch.tensor(router_bias(shape, layer, seed, router_skew), device=device),
-        shared_w13=matrix("shared_w13", 2 * shared, hidden, expert_dtype) if shared else None,
-        shared_w2=matrix("shared_w2", hidden, shared, expert_dtype) if shared else None,
+        shared_w13=matrix("shared_w13", 2 * shared, hidden, shared_dtype) if shared else None,
+        shared_w2=matrix("shared_w2", hidden, shared, shared_dtype) if shared else None,
         dense_w13=matrix("dense_w13", 2 * dense, hidden) if dense else None,
         dense_w2=matrix("dense_w2", hidden, dense) if dense else None,
     )
@@ -105,8 +105,11 @@ def router_bias(shape: ModelShape, layer: int, seed: int, router_skew: float) ->
 def expert_weights(
     shape: ModelShape, layer: int, expert: int, seed: int, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor]:
-    """w13 [2I, H] and w2 [H, I] of one routed expert, decided by (seed, layer, expert) alone."""
-    dtype = torch_dtype(shape.expert_dtype)
+    """w13 [2I, H] and w2 [H, I] of one routed expert, decided by (seed, layer, expert) alone.
+
+    What is kept in `fp8_channel` (model/kept_experts.py) is drawn in `shape.dtype`.
+    """
+    dtype = torch_dtype(shape.dtype if shape.expert_dtype == "fp8_channel" else shape.expert_dtype)
     w13, w2 = (
         uniform(size, stream("expert", seed, layer, expert, name), 1.0 / math.sqrt(size[1]), dtype, device)
         for name, size in expert_parameters(shape)
@@ -125,5 +128,4 @@ def drawn(shape: ModelShape, seed: int, device: torch.device | str = "cpu") -> R
 
 def expert_parameters(shape: ModelShape) -> tuple[tuple[str, tuple[int, int]], ...]:
     """Names and (out, in) sizes of one expert's parameters in memory order."""
-    hidden, inner = shape.hidden, shape.expert_intermediate
-    return ("w13", (2 * inner, hidden)), ("w2", (hidden, inner))
+    return shape.expert_matrices

@@ -107,7 +107,7 @@ def _ledger(kept: _Kept, slots: int) -> Ledger:
     per_key = heads.kv_elements_per_token()
     if isinstance(heads, LatentAttention):  # it keeps keys and values compressed
         per_key = heads.kv_lora_rank + heads.qk_rope_head_dim
-    shared = moe_layers * model.shared_experts * model.expert_bytes
+    shared = moe_layers * model.shared_experts * model.shared_expert_bytes
     routers = moe_layers * model.hidden * model.experts * BYTES_PER_PARAM[model.dtype]
     mlps = dense_layers * 3 * model.hidden * model.dense_intermediate * dense_bytes
     rows = tokens * model.top_k * (2 * model.hidden + 3 * model.expert_intermediate)

@@ -26,7 +26,7 @@ from typing import NamedTuple
 from dwdp_lab.program.operation import Pull, Stage
 from dwdp_lab.program.placement import Placement, placement
 from dwdp_lab.scenario.model_shape import ModelShape
-from dwdp_lab.scenario.precision import FORMATS
+from dwdp_lab.scenario.precision import FORMATS, scaled_bytes
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.strategy import PeerOrder
 
@@ -71,7 +71,12 @@ class PullPlan:
 
 
 def parameter_bytes(model: ModelShape) -> tuple[tuple[str, int], ...]:
-    """(name, bytes per expert) of what an expert consists of: two weights, and their block scales if it has any."""
+    """(name, bytes per expert) of what an expert consists of: two weights, and their block scales if it has any.
+
+    A scale per output channel lies behind its weight, and belongs to it.
+    """
+    if model.expert_dtype == "fp8_channel":
+        return tuple((name, scaled_bytes(*size)) for name, size in model.expert_matrices)
     element, block, scale = FORMATS[model.expert_dtype]
     sizes: list[tuple[str, int]] = []
     for name, params in (

@@ -13,7 +13,7 @@ from functools import cached_property
 from dwdp_lab.program.operation import Collective, Work
 from dwdp_lab.program.placement import placement
 from dwdp_lab.scenario.batches import Batch
-from dwdp_lab.scenario.precision import BYTES_PER_PARAM, Precision
+from dwdp_lab.scenario.precision import BYTES_PER_PARAM, CHANNEL_SCALE_BYTES, Precision, computed_in
 from dwdp_lab.scenario.router import visit_probability
 from dwdp_lab.scenario.scenario import Scenario
 
@@ -109,7 +109,7 @@ class WorkModel:
             terms.append(
                 Work(
                     "grouped_gemm",
-                    model.expert_dtype,
+                    computed_in(model.expert_dtype),
                     2.0 * model.expert_params * rows,
                     touched * model.expert_bytes,
                     rows / touched,
@@ -117,18 +117,28 @@ class WorkModel:
             )
         if model.shared_experts and own_tokens:
             params = model.shared_experts * model.expert_params
-            terms.append(self._gemm(own_tokens, params, model.expert_dtype))
+            terms.append(self._gemm(own_tokens, params, model.shared_dtype))
         if rows or own_tokens:
             # a row: permuted (in, out), SwiGLU (two in, one out), summed (in); a token: residual (two in, one out)
             unfused = rows * (3 * model.hidden + 3 * model.expert_intermediate) + own_tokens * 3 * model.hidden
             terms.append(self._activations(unfused))
+        if rows and model.expert_dtype == "fp8_channel":
+            # a token that is here is quantised once, whatever its visits, and each visit's product of gate and up
+            terms.append(self._quantising(min(tokens, rows), model.hidden))
+            terms.append(self._quantising(rows, model.expert_intermediate))
         return tuple(terms)
+
+    def _quantising(self, rows: float, columns: int) -> Work:
+        """Rows read as they are, and written in e4m3 with a scale each."""
+        model = self.scenario.model
+        nbytes = rows * (columns * (model.activation_bytes + 1.0) + CHANNEL_SCALE_BYTES)
+        return Work("activations", model.dtype, 0.0, nbytes)
 
     def merge(self) -> Works:
         """Copying the local experts into the staging slot: read and written once."""
         scenario = self.scenario
         nbytes = 2.0 * scenario.local_experts * scenario.model.expert_bytes
-        return (Work("memory", scenario.model.expert_dtype, 0.0, nbytes),)
+        return (Work("memory", computed_in(scenario.model.expert_dtype), 0.0, nbytes),)
 
     def copies_to(self, target: int, layer: int) -> float:
         """Expected rows that one token of another rank sends to `target` in an all-to-all.

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from dwdp_lab.scenario.allowed import NoneWord
 from dwdp_lab.scenario.errors import ScenarioError
-from dwdp_lab.scenario.precision import BYTES_PER_PARAM, Precision
+from dwdp_lab.scenario.precision import BYTES_PER_PARAM, ExpertPrecision, Precision, scaled_bytes
 
 
 class GroupedQueryAttention(BaseModel):
@@ -107,8 +107,9 @@ class ModelShape(BaseModel):
     `layers` counts all decoder layers; the first `dense_layers` of them have an ordinary MLP of width
     `dense_intermediate` and no experts. `experts` are the routed ones of one layer, `top_k` of which each
     token visits; `shared_experts` are visited by every token and replicated on every rank.
-    `expert_dtype` is what routed and shared experts are kept in, `dense_dtype` the projections of attention and dense
-    MLPs (None: `dtype`), `dtype` everything else and the activations.
+    `expert_dtype` is what routed and shared experts are kept in (shared ones in `dtype` where it is `fp8_channel`),
+    `dense_dtype` the projections of attention and dense MLPs (None: `dtype`), `dtype` everything else and the
+    activations.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -128,7 +129,7 @@ class ModelShape(BaseModel):
     rms_eps: Annotated[float, Field(gt=0, le=1)] = 1e-6
     rope_theta: Annotated[float, Field(gt=0, le=1e12)] = 10000.0
     dtype: Precision = "bf16"
-    expert_dtype: Precision = "bf16"
+    expert_dtype: ExpertPrecision = "bf16"
     dense_dtype: Precision | None = None
 
     @model_validator(mode="after")
@@ -155,9 +156,28 @@ class ModelShape(BaseModel):
         return 3 * self.hidden * self.expert_intermediate
 
     @property
+    def expert_matrices(self) -> tuple[tuple[str, tuple[int, int]], ...]:
+        """Names and (out, in) sizes of one expert's matrices in memory order; w13 is the gate above the up one."""
+        hidden, inner = self.hidden, self.expert_intermediate
+        return ("w13", (2 * inner, hidden)), ("w2", (hidden, inner))
+
+    @property
     def expert_bytes(self) -> int:
-        """Bytes of one routed expert with its block scales, rounded up."""
-        return -int(-self.expert_params * BYTES_PER_PARAM[self.expert_dtype] // 1)
+        """Bytes of one routed expert with its scales, rounded up."""
+        if self.expert_dtype == "fp8_channel":
+            return sum(scaled_bytes(*size) for _, size in self.expert_matrices)
+        return _whole(self.expert_params * BYTES_PER_PARAM[self.expert_dtype])
+
+    @property
+    def shared_dtype(self) -> Precision:
+        """What shared experts are kept in: ranks multiply them as they do dense layers, for which there are no scales
+        per channel."""
+        return self.dtype if self.expert_dtype == "fp8_channel" else self.expert_dtype
+
+    @property
+    def shared_expert_bytes(self) -> int:
+        """Bytes of one shared expert with its block scales, rounded up."""
+        return _whole(self.expert_params * BYTES_PER_PARAM[self.shared_dtype])
 
     @property
     def activation_bytes(self) -> float:
@@ -166,5 +186,14 @@ class ModelShape(BaseModel):
 
     @property
     def dispatch_bytes(self) -> float:
-        """Bytes of one element on its way to an expert: tokens are quantised before they are sent."""
+        """Bytes of one element on its way to an expert: tokens are quantised before they are sent.
+
+        Not so with `fp8_channel`: ranks send rows of `dtype`, and quantise where they compute.
+        """
+        if self.expert_dtype == "fp8_channel":
+            return self.activation_bytes
         return min(BYTES_PER_PARAM[self.dtype], BYTES_PER_PARAM[self.expert_dtype])
+
+
+def _whole(nbytes: float) -> int:
+    return -int(-nbytes // 1)

@@ -25,6 +25,9 @@ MODEL: dict[str, Any] = {
 }
 # nothing about one expert falls on pages, nor on 64 bytes
 ODD_MODEL = MODEL | {"hidden": 36, "expert_intermediate": 20, "dtype": "bf16", "expert_dtype": "bf16"}
+# with scales behind the elements: no expert of the first falls on pages either, none of the second on 16 bytes
+SCALED_MODEL = MODEL | {"dtype": "bf16", "expert_dtype": "fp8_channel"}
+ODD_SCALED_MODEL = ODD_MODEL | {"dtype": "fp32", "expert_dtype": "fp8_channel"}
 
 NEVER_ENDS_GBPS = 1e-6
 """Copies paced to this take minutes: a run that only `stop`, an interrupt or a failure ends."""

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from rank_scenarios import MODEL, ODD_MODEL, assert_equals_oracle, scenario, several_steps
+from rank_scenarios import (
+    MODEL,
+    ODD_MODEL,
+    ODD_SCALED_MODEL,
+    SCALED_MODEL,
+    assert_equals_oracle,
+    scenario,
+    several_steps,
+)
 
 from dwdp_lab.execute.ranks import Ranks
 from dwdp_lab.execute.run_cpu import run_cpu
@@ -59,9 +67,15 @@ def test_bf16_and_a_skewed_router(two_ranks: Ranks) -> None:
     check_all_strategies(two_ranks, several_steps(2, **{"model": ODD_MODEL, "workload.router_skew": 1.0}))
 
 
+@pytest.mark.parametrize("model", [SCALED_MODEL, ODD_SCALED_MODEL], ids=["bf16", "fp32 odd"])
+def test_experts_in_e4m3(three_ranks: Ranks, model: dict[str, Any]) -> None:
+    check_all_strategies(three_ranks, several_steps(3, model=model))
+
+
+@pytest.mark.parametrize("model", [MODEL, SCALED_MODEL], ids=["plain", "scaled"])
 @pytest.mark.parametrize("form", DEP_FORMS, ids=lambda form: "-".join(form.values()))
-def test_dep_forms(three_ranks: Ranks, form: dict[str, Any]) -> None:
-    work = several_steps(3, **{"strategy.name": "dep"}, **form)
+def test_dep_forms(three_ranks: Ranks, form: dict[str, Any], model: dict[str, Any]) -> None:
+    work = several_steps(3, **{"strategy.name": "dep", "model": model}, **form)
     assert_equals_oracle(work, three_ranks.run(work, outputs=True))
 
 
@@ -87,7 +101,9 @@ def test_steps_in_which_some_ranks_are_done(two_ranks: Ranks) -> None:
 
 
 @pytest.mark.parametrize("weight_view", ["split", "merged", "composite"])
-@pytest.mark.parametrize("model", [MODEL, ODD_MODEL], ids=["pages", "odd"])
+@pytest.mark.parametrize(
+    "model", [MODEL, ODD_MODEL, SCALED_MODEL, ODD_SCALED_MODEL], ids=["pages", "odd", "scaled", "odd scaled"]
+)
 def test_every_view_order_slicing_and_slots(two_ranks: Ranks, model: dict[str, Any], weight_view: str) -> None:
     base = scenario(2, [[5, 8], [3]], model=model)
     expected = hashes(two_ranks, base.with_strategy("replicated"))
@@ -120,8 +136,9 @@ def test_every_view_order_slicing_and_slots(two_ranks: Ranks, model: dict[str, A
     ],
     ids=lambda knobs: "-".join(f"{name.split('.')[1]}={value}" for name, value in knobs.items()),
 )
-def test_schedules(two_ranks: Ranks, knobs: dict[str, Any]) -> None:
-    base = several_steps(2)
+@pytest.mark.parametrize("model", [MODEL, SCALED_MODEL], ids=["plain", "scaled"])
+def test_schedules(two_ranks: Ranks, knobs: dict[str, Any], model: dict[str, Any]) -> None:
+    base = several_steps(2, model=model)
     assert hashes(two_ranks, base.replace(**knobs)) == hashes(two_ranks, base.with_strategy("replicated"))
 
 

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from rank_scenarios import MODEL, ODD_MODEL, assert_equals_oracle, scenario, several_steps
+from rank_scenarios import (
+    MODEL,
+    ODD_MODEL,
+    ODD_SCALED_MODEL,
+    SCALED_MODEL,
+    assert_equals_oracle,
+    scenario,
+    several_steps,
+)
 
 from dwdp_lab.execute.ranks import Ranks
 from dwdp_lab.execute.run_cpu import run_cpu
@@ -39,13 +47,13 @@ def bit_equal(one: RunResult, other: RunResult) -> bool:
     return all(torch.equal(a, b) for mine, theirs in pairs for a, b in zip(mine, theirs, strict=True))
 
 
-@pytest.mark.parametrize("model", [MODEL, ODD_MODEL, MODEL | HEADS, ODD_MODEL | HEADS], ids=str)
+@pytest.mark.parametrize("model", [MODEL, ODD_MODEL, MODEL | HEADS, ODD_MODEL | HEADS, SCALED_MODEL], ids=str)
 def test_two_ranks(two_ranks: Ranks, model: dict[str, Any]) -> None:
     results = run_both(two_ranks, several_steps(2, model=model))
     assert bit_equal(results["pipeline"], results["replicated"])  # whole batches: the same products
 
 
-@pytest.mark.parametrize("model", [MODEL, ODD_MODEL, MODEL | HEADS, ODD_MODEL | HEADS], ids=str)
+@pytest.mark.parametrize("model", [MODEL, ODD_MODEL, MODEL | HEADS, ODD_MODEL | HEADS, ODD_SCALED_MODEL], ids=str)
 def test_three_ranks_that_divide_nothing(three_ranks: Ranks, model: dict[str, Any]) -> None:
     """Two heads on three ranks: one has none. Six heads of two groups: one rank looks at both groups' keys."""
     results = run_both(three_ranks, several_steps(3, model=model))

@@ -60,7 +60,7 @@ def shapes(draw: st.DrawFn, precision: str) -> ModelShape:
         dense_intermediate=20 if dense else 0,
         normalise_top_k=draw(st.booleans()),
         dtype=precision,
-        expert_dtype=draw(st.sampled_from([precision, "fp32", "bf16"])),
+        expert_dtype=draw(st.sampled_from([precision, "fp32", "bf16", "fp8_channel"])),
     )
 
 

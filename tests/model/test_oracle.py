@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from any_decoder import LATENT, batches, shapes, small_shape
+from dwdp_kernels.e4m3 import Quantised
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plain_python import decode
@@ -100,11 +101,49 @@ def mix_up_tokens(routing: Routing, w13: list[Tensor], w2: list[Tensor]) -> Expe
     return routing._replace(normed=routing.normed.roll(1, 0)), w13, w2
 
 
+Scaled = list[Quantised]
+
+
+def swap_two_scaled_experts(routing: Routing, w13: Scaled, w2: Scaled) -> tuple[Routing, Scaled, Scaled]:
+    return routing, [w13[1], w13[0], *w13[2:]], w2
+
+
+def one_expert_without_scales(routing: Routing, w13: Scaled, w2: Scaled) -> tuple[Routing, Scaled, Scaled]:
+    return routing, w13, [w2[0]._replace(scales=torch.ones_like(w2[0].scales)), *w2[1:]]
+
+
+def one_scale_of_the_wrong_weight(routing: Routing, w13: Scaled, w2: Scaled) -> tuple[Routing, Scaled, Scaled]:
+    """Of one output channel, as a byte offset too far would give: w13's first number where w2's scale should be."""
+    scales = w2[3].scales.clone()
+    scales[5] = w13[3].values[0, 0].float()
+    return routing, w13, [*w2[:3], w2[3]._replace(scales=scales)]
+
+
+def scales_too_large_by_4(routing: Routing, w13: Scaled, w2: Scaled) -> tuple[Routing, Scaled, Scaled]:
+    return routing, [w13[0], w13[1]._replace(scales=4 * w13[1].scales), *w13[2:]], w2
+
+
+FAULTS = [swap_two_experts, keep_half_of_a_stale_expert, forget_the_weights, mix_up_tokens]
+SCALED_FAULTS = [
+    swap_two_scaled_experts,
+    one_expert_without_scales,
+    one_scale_of_the_wrong_weight,
+    scales_too_large_by_4,
+    forget_the_weights,
+    mix_up_tokens,
+]
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("fault", [swap_two_experts, keep_half_of_a_stale_expert, forget_the_weights, mix_up_tokens])
+@pytest.mark.parametrize(
+    ("fault", "expert_dtype"),
+    [*((fault, None) for fault in FAULTS), *((fault, "fp8_channel") for fault in SCALED_FAULTS)],
+)
 @pytest.mark.parametrize("layers", [1, 3])
-def test_planted_faults_are_found(fault: Any, precision: str, layers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    shape = small_shape(precision, layers=layers)
+def test_planted_faults_are_found(
+    fault: Any, expert_dtype: str | None, precision: str, layers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = small_shape(precision, layers=layers, expert_dtype=expert_dtype or precision)
     right = decoder.experts
     calls = 0
 

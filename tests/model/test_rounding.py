@@ -20,6 +20,24 @@ def test_the_bound_follows_type_and_depth() -> None:
     assert error_bound(small_shape("bf16", expert_dtype="fp32")) > bf16
 
 
+def test_rounding_to_e4m3_counts_by_its_deviation() -> None:
+    """2.55 %, twice in each layer with experts, beside what is there without; a little for sums of few bits."""
+    for precision in ("fp32", "fp16", "bf16"):
+        plain = error_bound(small_shape(precision, layers=5, dense_layers=2, dense_intermediate=24))
+        fields = {"layers": 5, "dense_layers": 2, "dense_intermediate": 24, "expert_dtype": "fp8_channel"}
+        scaled = error_bound(small_shape(precision, **fields))
+        assert scaled**2 - plain**2 == pytest.approx(9 * 3 * 2 * 0.0255**2, rel=0.03)
+    columns = torch.rand(1 << 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 1
+    off = columns.float().to(torch.float8_e4m3fn).double() / columns - 1
+    assert off.square().mean().sqrt() == pytest.approx(0.0255, rel=0.01)
+
+
+def test_what_was_rounded_to_is_named() -> None:
+    exact = torch.ones(4, 32, dtype=torch.float64)
+    with pytest.raises(OracleMismatch, match="rounding in bf16 and e4m3 explains"):
+        compare(2 * exact, exact, small_shape("bf16", expert_dtype="fp8_channel"))
+
+
 def test_the_relative_error_is_of_the_largest_elements() -> None:
     exact = torch.tensor([[1.0, -4.0], [2.0, 0.0]], dtype=torch.float64)
     assert relative_error(exact + torch.tensor([[0.0, 0.0], [0.0, -0.5]]), exact) == 0.125

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-import torch
+from dwdp_kernels.grouped_mlp import Weight
 from torch import Tensor
 
 from dwdp_lab.execute.cpu.shared_memory import Mapping, shared_block, whole_pages
 from dwdp_lab.execute.rank_session import RankSession
+from dwdp_lab.model.kept_experts import as_stored, kept_weights, stored_form, weight_at
 from dwdp_lab.model.narrow import narrow_expert
-from dwdp_lab.model.supported import torch_dtype
-from dwdp_lab.model.weights import ReadExpert, expert_parameters
+from dwdp_lab.model.weights import ReadExpert
 from dwdp_lab.program.pull_plan import Layout, parameter_bytes
 from dwdp_lab.scenario.model_shape import ModelShape
 from dwdp_lab.scenario.shares import Share, narrowed
@@ -44,20 +44,26 @@ class ExpertStore:
         self.mapping = Mapping(self.fd, self.nbytes)
         for layer in self._places:
             for expert in experts:
-                weights = read(layer, expert)
+                weights = kept_weights(shape, read(layer, expert))
                 if share is not None:
                     weights = narrow_expert(*weights, share.columns)
-                for (name, _), parameter in zip(expert_parameters(shape), weights, strict=True):
-                    self.tensor(layer, name, expert).copy_(parameter)
+                for (name, _), weight in zip(shape.expert_matrices, weights, strict=True):
+                    self.tensor(layer, name, expert).copy_(as_stored(weight))
 
     def offset(self, layer: int) -> int:
         """Where a decoder layer's experts begin."""
         return self._places[layer] * self.stride
 
     def tensor(self, layer: int, name: str, expert: int) -> Tensor:
-        """A view of one parameter of one expert (numbered as in the model)."""
-        offset = self.offset(layer) + self.layout.offset(name, expert - self.experts.start)
-        return expert_tensor(self.mapping, offset, self.shape, name)
+        """A view of one parameter of one expert (numbered as in the model), as it is stored."""
+        return stored_at(self.mapping, self._offset_of(layer, name, expert), self.shape, name)
+
+    def weight(self, layer: int, name: str, expert: int) -> Weight:
+        """The same as it is computed with."""
+        return expert_weight(self.mapping, self._offset_of(layer, name, expert), self.shape, name)
+
+    def _offset_of(self, layer: int, name: str, expert: int) -> int:
+        return self.offset(layer) + self.layout.offset(name, expert - self.experts.start)
 
     def close(self) -> None:
         """Give the memory back once no tensor over it is used any more."""
@@ -74,7 +80,11 @@ def map_shards(session: RankSession, shard: ExpertStore) -> list[Mapping]:
     return mapped
 
 
-def expert_tensor(mapping: Mapping, offset: int, shape: ModelShape, name: str) -> Tensor:
+def stored_at(mapping: Mapping, offset: int, shape: ModelShape, name: str) -> Tensor:
     """A view of one expert's parameter that lies at `offset` of a mapping."""
-    dtype: torch.dtype = torch_dtype(shape.expert_dtype)
-    return mapping.tensor(offset, dict(expert_parameters(shape))[name], dtype)
+    return mapping.tensor(offset, *stored_form(shape, name))
+
+
+def expert_weight(mapping: Mapping, offset: int, shape: ModelShape, name: str) -> Weight:
+    """The same as it is computed with."""
+    return weight_at(shape, name, stored_at(mapping, offset, shape, name))

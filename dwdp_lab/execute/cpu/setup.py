@@ -71,7 +71,7 @@ class Setup:
     @property
     def dtype(self) -> torch.dtype:
         """What hidden states are kept in."""
-        return torch_dtype(self.shape.dtype)
+        return torch_dtype(self.shape.dtype, "model.dtype")
 
     @property
     def kv_of_head(self) -> list[int] | None:

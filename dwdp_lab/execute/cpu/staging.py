@@ -7,19 +7,18 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from torch import Tensor
+from dwdp_kernels.grouped_mlp import Weight
 
-from dwdp_lab.execute.cpu.expert_store import ExpertStore, expert_tensor
+from dwdp_lab.execute.cpu.expert_store import ExpertStore, expert_weight
 from dwdp_lab.execute.cpu.shared_memory import Mapping, copy_bytes, shared_block
-from dwdp_lab.model.weights import expert_parameters
 from dwdp_lab.program.pull_plan import Layout, Slice
 
 
 class ExpertTensors(NamedTuple):
-    """One tensor per expert in the order of their numbers, wherever each lies."""
+    """One weight per expert in the order of their numbers, wherever each lies."""
 
-    w13: list[Tensor]
-    w2: list[Tensor]
+    w13: list[Weight]
+    w2: list[Weight]
 
 
 class Staging:
@@ -72,18 +71,18 @@ class Staging:
             self._weights[key] = ExpertTensors(*(self._parameter(layer, slot, name) for name in ("w13", "w2")))
         return self._weights[key]
 
-    def _parameter(self, layer: int, slot: int, name: str) -> list[Tensor]:
+    def _parameter(self, layer: int, slot: int, name: str) -> list[Weight]:
         shape, local = self.store.shape, self.store.experts
         remote_only = self.layout.experts < shape.experts
-        tensors = []
+        weights = []
         for expert in range(shape.experts):
             if remote_only and expert in local:
-                tensors.append(self.store.tensor(layer, name, expert))
+                weights.append(self.store.weight(layer, name, expert))
                 continue
             index = expert if not remote_only or expert < local.start else expert - len(local)
             offset = self.layout.offset(name, index)
-            tensors.append(expert_tensor(self.target(layer, slot), offset, shape, name))
-        return tensors
+            weights.append(expert_weight(self.target(layer, slot), offset, shape, name))
+        return weights
 
     def close(self) -> None:
         """Give the slots back; no tensor over them may be used after."""
@@ -96,5 +95,5 @@ class Staging:
 
 def resident(store: ExpertStore, layer: int, experts: range) -> ExpertTensors:
     """Experts of a layer that all lie in the store."""
-    w13, w2 = ([store.tensor(layer, name, expert) for expert in experts] for name, _ in expert_parameters(store.shape))
+    w13, w2 = ([store.weight(layer, name, expert) for expert in experts] for name in ("w13", "w2"))
     return ExpertTensors(w13, w2)

@@ -15,12 +15,11 @@ from contextlib import ExitStack
 from typing import Literal, NamedTuple
 
 import torch
-from dwdp_kernels.expert_table import expert_table
 
 from dwdp_lab.execute.cuda.device import Memory
 from dwdp_lab.execute.cuda.expert_store import ExpertStore
 from dwdp_lab.execute.cuda.mapped import created, mapped, reserved
-from dwdp_lab.execute.cuda.staging import LayerTables, Place, no_merge
+from dwdp_lab.execute.cuda.staging import LayerTables, Place, no_merge, tables_of
 from dwdp_lab.execute.cuda.store_plan import LocalPart, Stretch, down, local_part, up
 
 Kind = Literal["slot", "edge", "store"]
@@ -117,10 +116,9 @@ class CompositeStaging:
 
     def _table(self, layer: int, slot: int) -> LayerTables:
         store = self.store
-        experts = store.plan.shape.experts
-        return LayerTables(
-            *(
-                expert_table(store.transport.tensor(self._addresses[layer, slot, name], (experts, *size), store.dtype))
-                for name, size in store.sizes.items()
-            )
-        )
+        shape = store.plan.shape
+        memory = {
+            name: store.transport.tensor(self._addresses[layer, slot, name], (shape.experts, *size), dtype)
+            for name, (size, dtype) in store.forms.items()
+        }
+        return tables_of(shape, memory)

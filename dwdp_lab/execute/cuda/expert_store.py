@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-import torch
 from torch import Tensor
 
 from dwdp_lab.execute.cuda.device import Device
 from dwdp_lab.execute.cuda.store_plan import StorePlan, Stretch
 from dwdp_lab.execute.cuda.transport import Transport
-from dwdp_lab.model.supported import torch_dtype
-from dwdp_lab.model.weights import ReadExpert, expert_parameters
+from dwdp_lab.model.kept_experts import as_stored, kept_weights, stored_form
+from dwdp_lab.model.weights import ReadExpert
 
 
 class ExpertStore:
@@ -21,8 +20,7 @@ class ExpertStore:
         self.plan = plan
         self.device = device
         self.transport = transport
-        self.sizes = dict(expert_parameters(plan.shape))
-        self.dtype: torch.dtype = torch_dtype(plan.shape.expert_dtype)
+        self.forms = {name: stored_form(plan.shape, name) for name, _ in plan.shape.expert_matrices}
         self._views: dict[tuple[int, str], Tensor] = {}
         with ExitStack() as stack:
             self.held = transport.hold(stack, [block.nbytes for block in plan.blocks])
@@ -39,20 +37,21 @@ class ExpertStore:
         return self._block_of[pages]
 
     def parameter(self, layer: int, name: str) -> Tensor:
-        """[L, rows, columns]: the local experts of a decoder layer."""
+        """[L, rows, columns], or [L, bytes] with scales: the local experts of a decoder layer."""
         if (layer, name) not in self._views:
-            shape = (len(self.plan.experts), *self.sizes[name])
-            self._views[layer, name] = self.transport.tensor(self.address(layer, name), shape, self.dtype)
+            size, dtype = self.forms[name]
+            shape = (len(self.plan.experts), *size)
+            self._views[layer, name] = self.transport.tensor(self.address(layer, name), shape, dtype)
         return self._views[layer, name]
 
     def fill(self, read: ReadExpert) -> None:
         """Take the weights in, of any device. Returns when they are there for everybody to read."""
         shape = self.plan.shape
         for layer in range(shape.dense_layers, shape.layers):
-            views = [self.parameter(layer, name) for name in self.sizes]
+            views = [self.parameter(layer, name) for name in self.forms]
             for index, expert in enumerate(self.plan.experts):
-                for view, weight in zip(views, read(layer, expert), strict=True):
-                    view[index].copy_(weight)
+                for view, weight in zip(views, kept_weights(shape, read(layer, expert)), strict=True):
+                    view[index].copy_(as_stored(weight))
         # peers, and other mappings of the same memory, see what was written when the writing work has ended
         self.device.synchronize()
 

@@ -27,6 +27,8 @@ class Gpu(NamedTuple):
     uuid: str
     name: str
     free_bytes: float
+    capability: tuple[int, int] | None = None
+    """Compute capability; None where nobody tells."""
 
 
 def needed_bytes(scenario: Scenario) -> float:
@@ -86,7 +88,12 @@ def _by_nvml() -> tuple[Gpu, ...]:
     try:
         handles = [nvml.nvmlDeviceGetHandleByIndex(number) for number in range(nvml.nvmlDeviceGetCount())]
         return tuple(
-            Gpu(nvml.nvmlDeviceGetUUID(each), nvml.nvmlDeviceGetName(each), nvml.nvmlDeviceGetMemoryInfo(each).free)
+            Gpu(
+                nvml.nvmlDeviceGetUUID(each),
+                nvml.nvmlDeviceGetName(each),
+                nvml.nvmlDeviceGetMemoryInfo(each).free,
+                tuple(nvml.nvmlDeviceGetCudaComputeCapability(each)),
+            )
             for each in handles
         )
     except nvml.NVMLError:

@@ -19,6 +19,7 @@ from dwdp_lab.program.placement import placement
 from dwdp_lab.program.pull_plan import Layout, pull_plan
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.scenario.shares import narrowed
 
 
 def prepare_experts(
@@ -34,10 +35,10 @@ def prepare_experts(
 
     Raises ScenarioError, DriverError and torch's out-of-memory error, having given back what it made.
     """
-    where = placement(scenario)
+    where, shape = placement(scenario), scenario.model
     run = RunExperts(cuts=tuple(where.computed(each) for each in range(scenario.ranks)), rank=rank, store=shard)
     if need.whole:
-        run.resident = tables_of_all(whole)
+        run.resident = tables_of_all(shape if need.share is None else narrowed(shape, need.share), whole)
     elif need.exchanges and shard is not None:
         run.resident = tables_of_store(shard, run.cut)
     if shard is None:

@@ -6,13 +6,18 @@ None of this makes a CUDA context: one takes hundreds of megabytes of every GPU 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 
+from dwdp_lab.execute.cuda.gpu_memory import Gpu
+from dwdp_lab.model.supported import SCALED
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.shares import share_of
 
 TILE = 16
 """Rows and columns of an expert's weights are multiples of this (kernels/expert_table.py)."""
+LEAST_FOR_E4M3 = (8, 9)
+"""Ada's compute capability (kernels/quantise_rows.py)."""
 ELSEWHERE = "take --machine cpu or sim"
 
 
@@ -49,8 +54,10 @@ def _missing(reason: str, hint: str) -> ScenarioError:
 def check_fits_kernels(scenario: Scenario) -> None:
     """Raises ScenarioError for shapes that the GPU's kernels cannot compute, beyond what all ranks refuse."""
     model = scenario.model
-    if model.expert_dtype != model.dtype:
-        allowed = f"on GPU ranks it must be model.dtype ({model.dtype}): tensor cores multiply two of a kind"
+    if model.expert_dtype not in (model.dtype, SCALED):
+        allowed = (
+            f"on GPU ranks it must be model.dtype ({model.dtype}), as tensor cores multiply two of a kind, or {SCALED}"
+        )
         raise ScenarioError("model.expert_dtype", model.expert_dtype, allowed, ELSEWHERE)
     for field, width in (("hidden", model.hidden), ("expert_intermediate", model.expert_intermediate)):
         if width % TILE:
@@ -64,3 +71,15 @@ def check_fits_kernels(scenario: Scenario) -> None:
                 f"all need a multiple of {TILE}"
             )
             raise ScenarioError("model.expert_intermediate", model.expert_intermediate, allowed, "take fewer ranks")
+
+
+def check_multiplies_e4m3(scenario: Scenario, gpus: Sequence[Gpu]) -> None:
+    """Raises ScenarioError for experts in e4m3 where one of the GPUs is known to have no 8-bit floats."""
+    if scenario.model.expert_dtype != SCALED:
+        return
+    for number, gpu in enumerate(gpus):
+        if gpu.capability is not None and gpu.capability < LEAST_FOR_E4M3:
+            least, has = (".".join(map(str, each)) for each in (LEAST_FOR_E4M3, gpu.capability))
+            reason = f"needs GPUs of compute capability {least} or later, and GPU {number} ({gpu.name}) has {has}"
+            hint = f"take {scenario.model.dtype}, or " + ELSEWHERE
+            raise ScenarioError("model.expert_dtype", SCALED, reason, hint)

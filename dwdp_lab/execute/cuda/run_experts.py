@@ -58,13 +58,13 @@ class RunExperts:
         self._slots.merge(layer, slot)
 
     def local(self, layer: int) -> dict[str, Tensor]:
-        """[experts of `cut`, rows, columns] by parameter: what this rank gives to an all-gather of weights."""
+        """[experts of `cut`, ...] by parameter, in the store's form: what it gives to an all-gather of weights."""
         if self.store is None:
             raise ValueError("the program moves no weights")
         return local_tensors(self.store, layer, self.cut)
 
     def slot(self, slot: int) -> dict[str, Tensor]:
-        """[E, rows, columns] by parameter: where an all-gather of weights puts what it receives."""
+        """[E, ...] by parameter, in the store's form: where an all-gather of weights puts what it receives."""
         if not isinstance(self._slots, MergedStaging):
             raise ValueError("weights are gathered into slots that have room for all experts")
         return self._slots.tensors(slot)

@@ -6,16 +6,18 @@ Everything is made beforehand for the (layer, slot) pairs that a program uses, s
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple, Protocol
 
 import torch
-from dwdp_kernels.expert_table import ExpertTable, expert_table
+from dwdp_kernels.expert_table import ExpertTable
 from torch import Tensor
 
 from dwdp_lab.execute.cuda.expert_store import ExpertStore
+from dwdp_lab.model.kept_experts import table_of
 from dwdp_lab.program.pull_plan import Layout
+from dwdp_lab.scenario.model_shape import ModelShape
 
 Place = tuple[int, int]
 """(decoder layer, slot)"""
@@ -26,6 +28,11 @@ class LayerTables(NamedTuple):
 
     w13: ExpertTable
     w2: ExpertTable
+
+
+def tables_of(shape: ModelShape, memory: Mapping[str, Sequence[Tensor] | Tensor]) -> LayerTables:
+    """Of what lies in memory by parameter, one tensor per expert or all in one, in the form of the store."""
+    return LayerTables(*(table_of(shape, name, memory[name]) for name in ("w13", "w2")))
 
 
 class Staging(Protocol):
@@ -60,9 +67,9 @@ class Slots:
         return self._addresses[slot] + self.layout.offset(name, 0)
 
     def parameter(self, slot: int, name: str) -> Tensor:
-        """[experts of the layout, rows, columns]"""
-        shape = (self.layout.experts, *self.store.sizes[name])
-        return self.store.transport.tensor(self.address(slot, name), shape, self.store.dtype)
+        """[experts of the layout, rows, columns], or [experts, bytes] with scales"""
+        size, dtype = self.store.forms[name]
+        return self.store.transport.tensor(self.address(slot, name), (self.layout.experts, *size), dtype)
 
     def close(self) -> None:
         self._stack.close()
@@ -76,25 +83,22 @@ class SplitStaging:
         self._tables: dict[Place, LayerTables] = {}
         try:
             local = store.plan.experts
-            names = tuple(store.sizes)
+            names = tuple(store.forms)
             pulled = {
                 (slot, name): list(self._slots.parameter(slot, name).unbind()) if layout.experts else []
                 for slot in range(count)
                 for name in names
             }
             for layer, slot in places:
-                self._tables[layer, slot] = LayerTables(
-                    *(
-                        expert_table(
-                            [
-                                *pulled[slot, name][: local.start],
-                                *store.parameter(layer, name).unbind(),
-                                *pulled[slot, name][local.start :],
-                            ]
-                        )
-                        for name in names
-                    )
-                )
+                memory = {
+                    name: [
+                        *pulled[slot, name][: local.start],
+                        *store.parameter(layer, name).unbind(),
+                        *pulled[slot, name][local.start :],
+                    ]
+                    for name in names
+                }
+                self._tables[layer, slot] = tables_of(store.plan.shape, memory)
         except BaseException:
             self.close()
             raise
@@ -124,9 +128,9 @@ class MergedStaging:
         self._tables: list[LayerTables] = []
         try:
             for slot in range(count):
-                tensors = {name: self._slots.parameter(slot, name) for name in store.sizes}
+                tensors = {name: self._slots.parameter(slot, name) for name in store.forms}
                 self._tensors.append(tensors)
-                self._tables.append(LayerTables(*map(expert_table, tensors.values())))
+                self._tables.append(tables_of(store.plan.shape, tensors))
         except BaseException:
             self.close()
             raise
@@ -140,7 +144,7 @@ class MergedStaging:
         return self._tables[slot]
 
     def tensors(self, slot: int) -> dict[str, Tensor]:
-        """[E, rows, columns] by parameter."""
+        """[E, rows, columns], or [E, bytes] with scales, by parameter."""
         return self._tensors[slot]
 
     def merge(self, layer: int, slot: int) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from dwdp_kernels.grouped_mlp import expert_rows, sort_by_expert, weighted_sum
+from dwdp_kernels.expert_table import ExpertTable
+from dwdp_kernels.grouped_mlp import Weight, expert_rows, sort_by_expert, weighted_sum
+from dwdp_kernels.scaled_experts import quantised_experts
 from torch import Tensor
 from torch.nn import functional
 
@@ -45,7 +49,7 @@ class TorchArithmetic:
         inside = (ids >= 0) & (ids < tables.w13.experts)
         token = inside.nonzero()[:, 0]
         order, offsets = sort_by_expert(ids[inside], tables.w13.experts)
-        computed = expert_rows(x[token[order]], offsets, tables.w13.weights, tables.w2.weights)
+        computed = expert_rows(x[token[order]], offsets, _weights(tables.w13), _weights(tables.w2))
         rows = torch.zeros(*ids.shape, x.shape[1], dtype=computed.dtype, device=x.device)
         rows[inside] = computed[order.argsort()]
         return weighted_sum(rows, weights)
@@ -56,3 +60,7 @@ class TorchArithmetic:
 
     def beside_collectives(self) -> TorchArithmetic:
         return self
+
+
+def _weights(table: ExpertTable) -> Sequence[Weight]:
+    return quantised_experts(table) if table.scales else table.weights

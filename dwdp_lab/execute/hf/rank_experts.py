@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from dwdp_kernels.grouped_mlp import Weight
 from torch import Tensor
 
 from dwdp_lab.execute.cpu.composite import CompositeStaging
@@ -109,7 +111,7 @@ class RankExperts:
                 if op.slot is None
                 else self._staged.weights(op.layer, op.slot)
             )
-            self._weights[key] = ExpertWeights(tuple(found.w13), tuple(found.w2))
+            self._weights[key] = ExpertWeights(_plain(found.w13), _plain(found.w2))
         return self._weights[key]
 
     @property
@@ -117,3 +119,11 @@ class RankExperts:
         if self._staging is None:
             raise ValueError("the program has no operation that fills a slot")
         return self._staging
+
+
+def _plain(weights: Sequence[Weight]) -> tuple[Tensor, ...]:
+    """The weights of a model of transformers, which have no scales. Raises TypeError for others."""
+    found = tuple(weight for weight in weights if isinstance(weight, Tensor))
+    if len(found) != len(weights):
+        raise TypeError("a model of transformers cannot compute with weights that have scales")
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from dwdp_lab.program.build import build
+from dwdp_lab.scenario.precision import computed_in
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.hardware import Hardware, load_hardware
 from dwdp_lab.simulate.run import run_sim
@@ -108,7 +109,7 @@ def _slower_units(hardware: Hardware, scenario: Scenario) -> tuple[tuple[str, fl
 
 
 def _precisions(scenario: Scenario) -> set[str]:
-    return {scenario.model.dtype, scenario.model.expert_dtype}
+    return {scenario.model.dtype, computed_in(scenario.model.expert_dtype)}
 
 
 def peak_tflops(hardware: Hardware, scenario: Scenario) -> float:

@@ -9,25 +9,34 @@ from typing import Any
 
 import pytest
 import torch
+from dwdp_kernels.grouped_mlp import Weight
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rank_scenarios import MODEL, ODD_MODEL, scenario
+from rank_scenarios import MODEL, ODD_MODEL, ODD_SCALED_MODEL, SCALED_MODEL, scenario
 from torch import Tensor
 
 from dwdp_lab.execute.cpu.composite import CompositeStaging, Region
 from dwdp_lab.execute.cpu.expert_store import ExpertStore
 from dwdp_lab.execute.cpu.shared_memory import PAGE
 from dwdp_lab.execute.cpu.staging import Staging, resident
+from dwdp_lab.model.kept_experts import as_stored, kept_weights
+from dwdp_lab.model.narrow import narrow_expert
 from dwdp_lab.model.weights import drawn, expert_weights
 from dwdp_lab.program.placement import placement
 from dwdp_lab.program.pull_plan import pull_plan
 from dwdp_lab.scenario.model_shape import ModelShape
 from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.scenario.shares import narrowed, share_of
 
 
 @lru_cache(maxsize=512)
-def exact(shape: ModelShape, layer: int, expert: int) -> tuple[Tensor, Tensor]:
-    return expert_weights(shape, layer, expert, 0)
+def exact(shape: ModelShape, layer: int, expert: int) -> tuple[Weight, Weight]:
+    return kept_weights(shape, expert_weights(shape, layer, expert, 0))
+
+
+def same(found: Weight, expected: Weight) -> bool:
+    """Of weights with scales, values and scales byte for byte."""
+    return torch.equal(as_stored(found), as_stored(expected))
 
 
 @contextmanager
@@ -70,12 +79,14 @@ def check_all_layers(work: Scenario) -> None:
                     w13, w2 = staging.weights(layer, slot)
                     for expert in range(shape.experts):
                         for tensor, drawn in zip((w13[expert], w2[expert]), exact(shape, layer, expert), strict=True):
-                            assert torch.equal(tensor, drawn), (rank, layer, slot, expert)
+                            assert same(tensor, drawn), (rank, layer, slot, expert)
 
 
 @pytest.mark.parametrize("peer_order", ["ascending", "rotated", "interleaved", "permutation"])
 @pytest.mark.parametrize("weight_view", ["split", "merged", "composite"])
-@pytest.mark.parametrize("model", [MODEL, ODD_MODEL], ids=["pages", "odd"])
+@pytest.mark.parametrize(
+    "model", [MODEL, ODD_MODEL, SCALED_MODEL, ODD_SCALED_MODEL], ids=["pages", "odd", "scaled", "odd scaled"]
+)
 def test_all_views_and_orders_hold_the_model(model: dict[str, Any], weight_view: str, peer_order: str) -> None:
     for slice_bytes in (None, 1024, 5000):
         check_all_layers(
@@ -100,15 +111,18 @@ def test_all_views_and_orders_hold_the_model(model: dict[str, Any], weight_view:
     spare=st.integers(0, 9),
     slots=st.integers(1, 3),
     view=st.sampled_from(["split", "merged", "composite"]),
+    expert_dtype=st.sampled_from(["fp32", "fp8_channel"]),
 )
-def test_any_placement_and_size(ranks: int, experts: int, inner: int, spare: int, slots: int, view: str) -> None:
-    local = min(experts, -(-experts // ranks) + spare)
+def test_any_placement_and_size(
+    ranks: int, experts: int, inner: int, spare: int, slots: int, view: str, expert_dtype: str
+) -> None:
+    local, kind = min(experts, -(-experts // ranks) + spare), {"expert_dtype": expert_dtype}
     check_all_layers(
         scenario(
             ranks,
             [[1]] * ranks,
             **{
-                "model": MODEL | {"experts": experts, "expert_intermediate": inner, "layers": 3},
+                "model": MODEL | {"experts": experts, "expert_intermediate": inner, "layers": 3} | kind,
                 "group.local_experts": local,
                 "strategy.weight_view": view,
                 "strategy.slots": slots,
@@ -123,6 +137,7 @@ def test_composite_shows_the_shard_itself() -> None:
     layer = work.model.dense_layers
     with stores(work) as shards, staging_of(work, 0, shards[0]) as staging:
         seen = staging.weights(layer, 0).w13[1]
+        assert isinstance(seen, Tensor)
         shards[0].tensor(layer, "w13", 1).fill_(7.0)
         assert torch.all(seen == 7.0)
         assert isinstance(staging, CompositeStaging)
@@ -155,5 +170,17 @@ def test_resident_experts_are_views_of_the_store() -> None:
         layer = work.model.layers - 1
         w13, w2 = resident(shards[1], layer, range(5, 7))
         assert len(w13) == len(w2) == 2
-        assert torch.equal(w2[1], exact(work.model, layer, 6)[1])
-        assert w13[0].data_ptr() == shards[1].tensor(layer, "w13", 5).data_ptr()
+        assert same(w2[1], exact(work.model, layer, 6)[1])
+        assert as_stored(w13[0]).data_ptr() == shards[1].tensor(layer, "w13", 5).data_ptr()
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_a_share_of_scaled_experts_is_kept_with_its_scales(ranks: int) -> None:
+    shape = scenario(ranks, [[1]] * ranks, model=SCALED_MODEL).model
+    for rank in range(ranks):
+        share = share_of(shape, ranks, rank)
+        store = ExpertStore(shape, range(shape.experts), drawn(shape, 0), share=share)
+        assert store.layout.nbytes == shape.experts * narrowed(shape, share).expert_bytes
+        cut = narrow_expert(*exact(shape, 2, 5), share.columns)
+        assert all(same(store.weight(2, name, 5), part) for name, part in zip(("w13", "w2"), cut, strict=True))
+        store.close()

@@ -10,16 +10,18 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+from dwdp_kernels.e4m3 import Quantised
+from dwdp_kernels.grouped_mlp import Weight
 from host_device import HostDevice, HostIpc
 from host_memory import HostMemory
 from rank_threads import ThreadSession, in_threads
-from torch import Tensor
 
 from dwdp_lab.execute.cuda.device import Copy
 from dwdp_lab.execute.cuda.kept import Kept
 from dwdp_lab.execute.cuda.run_experts import RunExperts
 from dwdp_lab.execute.cuda.staging import LayerTables
 from dwdp_lab.execute.messages import Order
+from dwdp_lab.model.kept_experts import kept_weights
 from dwdp_lab.model.weights import expert_weights
 from dwdp_lab.program.build import build
 from dwdp_lab.program.placement import placement
@@ -112,8 +114,8 @@ CPU = torch.device("cpu")
 @lru_cache(maxsize=2048)
 def exact(
     shape: ModelShape, layer: int, expert: int, seed: int = 0, device: torch.device = CPU
-) -> tuple[Tensor, Tensor]:
-    return expert_weights(shape, layer, expert, seed, device)
+) -> tuple[Weight, Weight]:
+    return kept_weights(shape, expert_weights(shape, layer, expert, seed, device))
 
 
 def check_tables(tables: LayerTables, work: Scenario, layer: int, experts: Sequence[int]) -> None:
@@ -121,9 +123,14 @@ def check_tables(tables: LayerTables, work: Scenario, layer: int, experts: Seque
     for number, table in enumerate(tables):
         assert table.experts == len(experts)
         assert table.table[2:].tolist() == [weight.data_ptr() for weight in table.weights]
-        for weight, expert in zip(table.weights, experts, strict=True):
+        for place, (weight, expert) in enumerate(zip(table.weights, experts, strict=True)):
             drawn = exact(work.model, layer, expert, work.workload.seed, weight.device)[number]
-            assert torch.equal(weight, drawn), (layer, expert, number)
+            if isinstance(drawn, Quantised):  # scales lie right behind, where the kernels look for them
+                assert table.scales[place].data_ptr() == weight.data_ptr() + weight.nbytes
+                assert torch.equal(table.scales[place], drawn.scales), (layer, expert, number)
+                assert torch.equal(weight.view(torch.uint8), drawn.values.view(torch.uint8)), (layer, expert, number)
+            else:
+                assert torch.equal(weight, drawn), (layer, expert, number)
 
 
 def bytes_of_shared(memory: HostMemory) -> bytes:

@@ -14,7 +14,7 @@ from rank_scenarios import MODEL, scenario
 from dwdp_lab.cli.main import main
 from dwdp_lab.execute.cuda import gpu_memory
 from dwdp_lab.execute.cuda.gpu_memory import PROCESS_BYTES, Gpu, check_gpu_memory, needed_bytes, parsed, visible
-from dwdp_lab.execute.cuda.refusal import check_fits_kernels, check_gpus_here
+from dwdp_lab.execute.cuda.refusal import check_fits_kernels, check_gpus_here, check_multiplies_e4m3
 from dwdp_lab.execute.ranks import Ranks
 from dwdp_lab.execute.run_cuda import run_cuda
 from dwdp_lab.program.memory import ledger
@@ -81,6 +81,29 @@ def test_the_kernels_need_whole_tiles_of_one_type() -> None:
     tensor = base.replace(**{"strategy.name": "tensor"})  # 16 columns over 2 ranks
     assert refusal(check_fits_kernels, tensor).field == "model.expert_intermediate"
     check_fits_kernels(tensor.replace(**{"model.expert_intermediate": 48}))
+
+
+def test_experts_in_e4m3_go_with_any_type_of_the_model() -> None:
+    base = scenario(2, [[1]] * 2, **{"model.expert_dtype": "fp8_channel"})
+    for dtype in ("bf16", "fp16", "fp32"):
+        check_fits_kernels(base.replace(**{"model.dtype": dtype}))
+    assert "or fp8_channel" in str(refusal(check_fits_kernels, base.replace(**{"model.expert_dtype": "bf16"})))
+    assert refusal(check_fits_kernels, base.replace(**{"model.hidden": 40})).field == "model.hidden"
+    tensor = base.replace(**{"strategy.name": "tensor"})  # 16 columns over 2 ranks
+    assert refusal(check_fits_kernels, tensor).field == "model.expert_intermediate"
+
+
+def test_experts_in_e4m3_need_gpus_that_have_it() -> None:
+    base = scenario(2, [[1]] * 2)
+    scaled = base.replace(**{"model.expert_dtype": "fp8_channel"})
+    ada, hopper, ampere, unknown = (
+        Gpu("GPU-0", "Card", GB, capability) for capability in ((8, 9), (9, 0), (8, 6), None)
+    )
+    check_multiplies_e4m3(scaled, [ada, hopper, unknown])
+    check_multiplies_e4m3(base, [ampere])
+    error = refusal(check_multiplies_e4m3, scaled, [hopper, ampere])
+    assert (error.field, error.value) == ("model.expert_dtype", "fp8_channel")
+    assert "capability 8.9 or later, and GPU 1 (Card) has 8.6" in str(error)
 
 
 def gpus(*free: float) -> list[Gpu]:
@@ -168,5 +191,8 @@ def test_models_that_no_rank_runs_are_refused_on_gpus_too(monkeypatch: pytest.Mo
     latent = work.replace(model="deepseek-r1")
     assert refusal(ranks.run, latent).field == "model.attention.kind"
     assert refusal(ranks.run, work.replace(**{"model.expert_dtype": "fp8"})).field == "model.expert_dtype"
+    monkeypatch.setattr(gpu_memory, "_by_nvml", lambda: (Gpu("GPU-0", "Card", 80 * GB, (8, 0)),))
+    assert "8.0" in str(refusal(ranks.run, work.replace(**{"model.expert_dtype": "fp8_channel"})))
+    monkeypatch.setattr(gpu_memory, "_by_nvml", lambda: tuple(gpus(80 * GB, 80 * GB)))
     large = work.replace(model=MODEL | {"hidden": 4096, "expert_intermediate": 4096, "experts": 512, "layers": 64})
     assert refusal(ranks.run, large).field == "model"

@@ -88,7 +88,12 @@ def warm_up_and_spoil(warm_up: Callable[..., None], machine: RankMachine, setup:
 @pytest.fixture(scope="module")
 def groups() -> Iterator[Callable[[int, str], Group]]:
     made: dict[tuple[int, str], Group] = {}
-    models = {"test": MODEL, "moe": MOE_ONLY, "bf16": MODEL | {"name": "bf16", "dtype": "bf16", "expert_dtype": "bf16"}}
+    models = {
+        "test": MODEL,
+        "moe": MOE_ONLY,
+        "bf16": MODEL | {"name": "bf16", "dtype": "bf16", "expert_dtype": "bf16"},
+        "e4m3": MODEL | {"name": "e4m3", "dtype": "bf16", "expert_dtype": "fp8_channel"},
+    }
 
     def group(ranks: int, model: str = "test") -> Group:
         if (ranks, model) not in made:
@@ -125,10 +130,11 @@ def test_dwdp_gives_the_bits_of_replicated_weights(
     assert group.hashes(work, seed) == group.expected
 
 
+@pytest.mark.parametrize("model", ["bf16", "e4m3"])
 @settings(max_examples=30, deadline=None)
 @given(knobs(), st.integers(0, 2**20))
-def test_in_bf16_too(groups: Callable[..., Group], knobs: dict[str, Any], seed: int) -> None:
-    group = groups(2, "bf16")
+def test_in_other_types_too(groups: Callable[..., Group], model: str, knobs: dict[str, Any], seed: int) -> None:
+    group = groups(2, model)
     assert group.hashes(group.base.replace(**knobs), seed) == group.expected
 
 
@@ -142,11 +148,12 @@ def test_pulls_of_routed_experts_and_overlapping_windows(
     assert group.hashes(work, seed) == group.expected
 
 
+@pytest.mark.parametrize("model", ["test", "e4m3"])
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("strategy", ["weight_gather", "pipeline"])
-def test_other_ways_to_the_same_bits(groups: Callable[..., Group], strategy: str, seed: int) -> None:
+def test_other_ways_to_the_same_bits(groups: Callable[..., Group], strategy: str, seed: int, model: str) -> None:
     for ranks in (2, 3):
-        group = groups(ranks)
+        group = groups(ranks, model)
         assert group.hashes(group.base.replace(**{"strategy.name": strategy}), seed) == group.expected
 
 
@@ -158,7 +165,7 @@ FORMS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("model", ["test", "bf16"])
+@pytest.mark.parametrize("model", ["test", "bf16", "e4m3"])
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: "-".join(form.values()))
 def test_strategies_that_move_tokens_compute_the_model(
     groups: Callable[..., Group], form: dict[str, Any], model: str

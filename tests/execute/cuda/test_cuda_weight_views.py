@@ -20,9 +20,10 @@ ORDERS = ["ascending", "rotated", "interleaved", "permutation"]
 VIEWS = ["split", "merged", "composite"]
 
 
+@pytest.mark.parametrize("expert_dtype", ["bf16", "fp8_channel"])
 @pytest.mark.parametrize("peer_order", ORDERS)
 @pytest.mark.parametrize("view", VIEWS)
-def test_all_views_and_orders_hold_the_model(view: str, peer_order: str) -> None:
+def test_all_views_and_orders_hold_the_model(view: str, peer_order: str, expert_dtype: str) -> None:
     for slice_bytes in (None, 1024, 5000):
         work = scenario(
             3,
@@ -30,6 +31,7 @@ def test_all_views_and_orders_hold_the_model(view: str, peer_order: str) -> None
                 "strategy.weight_view": view,
                 "strategy.peer_order": peer_order,
                 "strategy.slice_bytes": slice_bytes,
+                "model.expert_dtype": expert_dtype,
             },
         )
         on_ranks(3, lambda rank, work=work: run_all_layers(rank, work))
@@ -50,7 +52,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         "dense_intermediate": 16 if dense else 0,
         "hidden": 16 * draw(st.integers(1, 6)),
         "expert_intermediate": 16 * draw(st.integers(1, 6)),
-        "expert_dtype": draw(st.sampled_from(["bf16", "fp32"])),
+        "expert_dtype": draw(st.sampled_from(["bf16", "fp32", "fp8_channel"])),
     }
     return scenario(
         ranks,
@@ -173,6 +175,8 @@ def test_wanted_experts_alone_can_be_pulled() -> None:
         perform(copies)
         for number, table in enumerate(run.tables(1, 1)):
             for expert in wanted:
-                assert torch.equal(table.weights[expert], exact(work.model, 1, expert)[number])
+                drawn = exact(work.model, 1, expert)[number]
+                assert isinstance(drawn, torch.Tensor)
+                assert torch.equal(table.weights[expert], drawn)
 
     on_ranks(3, pull)
