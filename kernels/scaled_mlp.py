@@ -6,9 +6,12 @@ Numbers in e4m3 are numbers in fp32 too, so products of them are exact there, an
 from __future__ import annotations
 
 import torch
-from dwdp_kernels.e4m3 import Quantised, quantise
+from dwdp_kernels.e4m3 import E4M3, Quantised, quantise
 from torch import Tensor
 from torch.nn import functional
+
+_NUMBERS = torch.arange(256, dtype=torch.uint8).view(E4M3).float()
+"""All of e4m3, by their bits."""
 
 
 def scaled_swiglu_mlp(x: Tensor, w13: Quantised, w2: Quantised) -> Tensor:
@@ -27,5 +30,12 @@ def scaled_linear(x: Tensor, weight: Quantised) -> Tensor:
         return torch.zeros(len(x), len(weight.values), device=x.device)
     rows = quantise(x)
     # fresh tensors, so that their alignment, and with it the order of sums, is the same wherever the weight lies
-    product = functional.linear(rows.values.float(), weight.values.float())
+    product = functional.linear(in_fp32(rows.values), in_fp32(weight.values))
     return product * rows.scales[:, None] * weight.scales
+
+
+def in_fp32(values: Tensor) -> Tensor:
+    """The same numbers in fp32. On a CPU looked up: torch converts e4m3 one by one there, at 1/7 of the speed."""
+    if values.device.type != "cpu":
+        return values.float()
+    return _NUMBERS.index_select(0, values.contiguous().view(torch.uint8).view(-1).int()).view(values.shape)

@@ -157,6 +157,10 @@ def test_what_pulls_cost_stands_beside_whether_they_brought_the_right_weights(
     assert _bench("--tokens", "16", "--cv", "0", "--repeats", "1", "--json", str(path)) == 0
     rows = {row.strategy: row for row in read_runs(str(path)).summary}
     assert rows["dwdp"].same_bits is True
+    scaled = tmp_path / "scaled.json"
+    options = ("--strategies", "replicated,dwdp:weight_view=composite", "--set", "model.expert_dtype=fp8_channel")
+    assert _bench("--tokens", "16", "--cv", "0", "--repeats", "1", *options, "--json", str(scaled)) == 0
+    assert [row.same_bits for row in read_runs(str(scaled)).summary] == [True, True]
     assert rows["dwdp"].kinds_over_replicated.keys() == {"attention", "route", "experts"}
     assert rows["replicated"].step_over_replicated == 1.0
     printed = capsys.readouterr().out

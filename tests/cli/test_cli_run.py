@@ -179,6 +179,19 @@ TRACES = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 @pytest.mark.ranks
+def test_experts_in_e4m3_are_verified_on_ranks(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--machine", "cpu", "--ranks", "2", "--strategies", "replicated,dep,weight_gather,dwdp,tensor,pipeline"]
+    answer = run(capsys, *options, "--verify", "--set", "model.expert_dtype=fp8_channel", "--set", "model.dtype=bf16")
+    results = {result["strategy"]: result for result in answer["results"]}
+    for result in results.values():
+        assert 0 < result["oracle"]["largest_error"] <= result["oracle"]["bound"] < 0.25
+    for name in ("weight_gather", "dwdp", "pipeline"):
+        assert results[name]["output_sha256"] == results["replicated"]["output_sha256"]
+    plain = run(capsys, *options[:4], "--strategies", "replicated", "--set", "model.dtype=bf16")
+    assert plain["results"][0]["output_sha256"] != results["replicated"]["output_sha256"]
+
+
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("trace", "divide_by"), [("azure-2023-conv.csv", 8), ("mooncake-conversation.jsonl", 64)], ids=["azure", "mooncake"]
 )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dwdp_kernels.e4m3 import Quantised, quantise
+from dwdp_kernels.e4m3 import E4M3, Quantised, quantise
 from dwdp_kernels.grouped_mlp import expert_rows, grouped_mlp
 from dwdp_kernels.scaled_experts import pack_experts, quantise_experts, unpack_expert
 from dwdp_kernels.scaled_grouped_mlp import scaled_grouped_mlp
-from dwdp_kernels.scaled_mlp import scaled_linear, scaled_swiglu_mlp
+from dwdp_kernels.scaled_mlp import in_fp32, scaled_linear, scaled_swiglu_mlp
 from hypothesis import given
 from hypothesis import strategies as st
 from kernel_cases import RoutedCase, relative_error, routed_case, spread_over_buffers
@@ -40,6 +40,11 @@ def test_products_of_e4m3_are_exact_up_to_sums_in_fp32() -> None:
     weight = quantise(torch.randn(48, 512, generator=torch.Generator().manual_seed(1)))
     exact = quantise(x).exact() @ weight.exact().T
     assert relative_error(scaled_linear(x, weight), exact) < 1e-6
+
+
+def test_all_numbers_of_e4m3_are_looked_up_as_they_are() -> None:
+    every = torch.arange(256, dtype=torch.uint8).view(16, 16).t().view(E4M3)
+    torch.testing.assert_close(in_fp32(every), every.float(), rtol=0, atol=0, equal_nan=True)
 
 
 def test_rows_come_out_the_same_from_any_buffers_and_beside_any_others() -> None:
