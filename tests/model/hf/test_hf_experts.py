@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,18 @@ def test_weights_that_change_are_seen() -> None:
         other.set_experts_implementation("eager")
         with torch.inference_mode():
             torch.testing.assert_close(model(ids).logits, other(ids).logits, rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_that_is_let_go_of_is_gone() -> None:
+    """Its experts are most of its memory."""
+    model = tiny_model("gpt_oss")
+    use_hf_experts(model)
+    with torch.inference_mode():
+        model(token_ids(1, 8))
+    weights = [weakref.ref(module.gate_up_proj) for module in experts_modules(model).values()]
+    del model
+    gc.collect()
+    assert not any(weight() is not None for weight in weights)
 
 
 def test_a_checkpoint_can_be_loaded_with_them(tmp_path: Path) -> None:
