@@ -192,8 +192,11 @@ def test_a_checkpoint_that_cannot_be_read_ends_the_run_with_the_reason(stock: An
         ({"prompts": PROMPTS[:2]}, r"prompts = 2: needs the prompts of each of the 3 ranks"),
         ({"prompts": [[[1], [2, 3]], [], []]}, r"prompts\[0\] = \[1, 2\]: a rank's prompts need to be of one length"),
         ({"prompts": [[], [], []]}, r"workload\.lengths.*needs a length for at least one rank"),
+        ({"prompts": [[[1]], [[2, 97]], []]}, r"prompts\[1\] = 97: must be from 0 to 96"),
         ({"new_tokens": -1}, r"new_tokens = -1"),
+        ({"new_tokens": 1.5}, r"new_tokens = 1\.5: must be a whole number from 0 up"),
         ({"strategy": {"name": "dep"}}, r"strategy\.name = 'dep': has combine, dispatch; .*Take dwdp or replicated"),
+        ({"group": 3}, r"group = 3: must be a mapping"),
         ({"group": {"ranks": 2}}, r"group\.ranks = 2: these are 3 rank processes"),
         ({"model": "tiny"}, r"model = 'tiny': follows from the folder and the prompts"),
         ({"link_speed": 3}, r"link_speed"),
@@ -208,11 +211,22 @@ def test_what_cannot_run_is_refused_before_anything_starts(stock: Any, change: d
     assert not ranks.pids
 
 
+def test_a_broken_checkpoint_is_refused_before_anything_starts(stock: Any, tmp_path: Path) -> None:
+    for file in stock("qwen3_moe").folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes()[: 9999 if file.suffix == ".safetensors" else None])
+    ranks = Ranks(3)
+    with pytest.raises(
+        ScenarioError, match=r"no whole safetensors file: .* and (the file )?is 9999\. Download it again"
+    ):
+        run_hf_model(ranks, tmp_path, PROMPTS)
+    assert not ranks.pids
+
+
 def test_gpu_ranks_without_a_gpu_and_folders_without_a_model_are_refused(stock: Any, tmp_path: Path) -> None:
     if why_not() is not None:
         with pytest.raises(ScenarioError, match=r"machine = 'cuda'"):
             run_hf_model(Ranks(3, machine="cuda"), stock("qwen3_moe").folder, PROMPTS)
-    with pytest.raises(ScenarioError, match="no such preset or file"):
+    with pytest.raises(ScenarioError, match=r"folder = .*has no config\.json.*snapshot_download"):
         run_hf_model(Ranks(3), tmp_path, PROMPTS)
 
 
