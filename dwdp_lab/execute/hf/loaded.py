@@ -104,13 +104,13 @@ def expert_files(order: HfOrder, made: HfModel) -> Iterator[ReadExpert]:
 
 
 def _check_layers(modules: Mapping[int, nn.Module], shape: ModelShape) -> None:
-    wanted = list(range(shape.dense_layers, shape.layers))
+    wanted = list(shape.layers_with_experts)
     found: dict[int, Any] = {layer: module.num_experts for layer, module in modules.items()}
     if sorted(found) != wanted or any(experts != shape.experts for experts in found.values()):
         raise ScenarioError(
             "model",
             shape.name,
-            f"has {shape.experts} experts in layers {wanted[0]} to {wanted[-1]} by its config, and by transformers' "
+            f"has {shape.experts} experts in layers {wanted} by its config, and by transformers' "
             f"code {sorted(set(found.values()))} in layers {sorted(found)}",
         )
     ungated = next((type(module).__name__ for module in modules.values() if not module.has_gate), None)

@@ -71,11 +71,12 @@ def run_hf_model(
     the others are pulled from its peers' memory while the layers before compute. Ranks never wait for each other.
 
     `fields` are those of a Scenario but for model and workload: strategy, group, link_gbps. With `new_tokens` the
-    likeliest so many words are appended to each prompt, a pass of the model for each. `programs` of your own (one per
-    rank, of one step) are checked as any others. What was loaded stays for the next call.
+    likeliest so many words are appended to each prompt, a pass of the model for each; fewer where the checkpoint's
+    generation config has a word that ends an answer, and all of a rank's prompts have come to it. `programs` of your
+    own (one per rank, of one step) are checked as any others. What was loaded stays for the next call.
 
     Raises ScenarioError or ProgramError before anything runs; RankFailed when a rank raises, as for a checkpoint that
-    cannot be read; RunStopped when another thread stops the ranks.
+    lacks weights; RunStopped when another thread stops the ranks.
     """
     given = token_ids(prompts, ranks.size)
     scenario = hf_scenario(ranks.size, folder, given, **fields)

@@ -137,6 +137,19 @@ def test_a_gradient_is_refused() -> None:
     assert not model(token_ids(1, 4)).logits.requires_grad
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_that_has_answered_can_be_trained_by_transformers_own(family: str) -> None:
+    """Also one whose weights were put in another order when it answered."""
+    model = tiny_model(family)
+    use_hf_experts(model)
+    with torch.inference_mode():
+        model(token_ids(1, 8))
+    model.set_experts_implementation("grouped_mm")
+    model(token_ids(1, 8)).logits.sum().backward()
+    weights = [module.down_proj for module in experts_modules(model).values()]
+    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in weights)
+
+
 def test_models_without_experts_are_refused() -> None:
     transformers = transformers_here()
     config = transformers.LlamaConfig(
