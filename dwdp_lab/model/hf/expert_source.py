@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from weakref import WeakKeyDictionary, ref
 
+import torch
 from torch import Tensor, nn
 
 from dwdp_lab.model.hf.experts_module import check_weights, weight_names
@@ -82,6 +83,7 @@ class OwnWeights:
         return self._weights
 
 
+@torch.inference_mode(False)  # the parameter is to be trained with another implementation afterwards
 def _unbound(parameter: nn.Parameter, transposed: bool) -> tuple[Tensor, ...]:
     """Each expert's weight as [out, in], contiguous.
 
