@@ -60,7 +60,7 @@ def test_a_whole_model_gives_the_same_logits_and_words(family: str) -> None:
         model.set_experts_implementation("eager")
         logits, words = model(ids).logits, model.generate(ids, max_new_tokens=6, do_sample=False)
         use_hf_experts(model)
-        assert set(model.get_experts_implementation().values()) == {"dwdp"}
+        assert {module.config._experts_implementation for module in experts_modules(model).values()} == {"dwdp"}
         torch.testing.assert_close(model(ids).logits, logits, rtol=1e-5, atol=1e-5)
         assert torch.equal(model.generate(ids, max_new_tokens=6, do_sample=False), words)
 
@@ -162,7 +162,7 @@ def test_models_without_experts_are_refused() -> None:
 def test_a_model_that_keeps_its_own_experts_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers does so, without a word, where it cannot read a model's source."""
     model = tiny_model("qwen3_moe")
-    monkeypatch.setattr(type(model), "_can_set_experts_implementation", lambda *_: False)
+    monkeypatch.setattr(type(model), "set_experts_implementation", lambda *_: None)
     with pytest.raises(ScenarioError, match=r"did not set the experts of Qwen3MoeExperts\. Load it with"):
         use_hf_experts(model)
 
