@@ -98,6 +98,12 @@ def _whole(config: Mapping[str, Any], names: tuple[str, ...]) -> int:
 
 
 def _attention(config: Mapping[str, Any], hidden: int, layers: int) -> dict[str, Any]:
+    if _count(config, "attn_layer_period", least=1) > 1:
+        raise ScenarioError(
+            "model.attn_layer_period",
+            config["attn_layer_period"],
+            "leaves layers without attention (Jamba's have a state space instead), and no shape can say so",
+        )
     heads = _whole(config, ("num_attention_heads",))
     if config.get("kv_lora_rank") is not None:
         ranks_and_dims = ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")

@@ -169,6 +169,7 @@ def test_windows_in_every_other_layer() -> None:
         ({"sliding_window": 4096}, "model.sliding_window"),
         ({"layer_types": ["linear_attention", "full_attention"] * 3}, "model.layer_types"),
         ({"layer_types": ["full_attention"]}, "model.layer_types"),
+        ({"attn_layer_period": 8, "expert_layer_period": 2}, "model.attn_layer_period"),
         (
             {"layer_types": ["full_attention", "sliding_attention"] * 3, "sliding_window": 9},
             "model.layer_types",
