@@ -135,7 +135,7 @@ def _check_machine(ranks: Ranks, scenario: Scenario) -> None:
     if ranks.alive:  # of what they have loaded nobody here knows how much they can use again
         return
     if ranks.machine == "cuda":
-        check_gpu_memory(scenario, visible_gpus())
+        check_gpu_memory(scenario, visible_gpus(), embeddings=True)
     else:
         check_memory(scenario)
 

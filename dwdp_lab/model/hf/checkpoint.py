@@ -64,7 +64,10 @@ class ExpertFiles:
             others = {re.sub(r"\d+", "N", name) for name in self._file_of if ".experts." in name}
             seen = f"; it has {', '.join(sorted(others)[:3])}" if others else ""
             raise refused(
-                self.folder, f"has no experts' weights that are known by name{seen}", "take a bf16 checkpoint"
+                self.folder,
+                f"has no experts' weights that are known by name{seen}",
+                "take a bf16 checkpoint of a family that says experts.0.gate_proj.weight, experts.0.w1.weight or "
+                "experts.gate_up_proj",
             )
         if stack not in stacks and len(stacks) > 1:
             found = ", ".join(f"{each}layers" for each in sorted(stacks))

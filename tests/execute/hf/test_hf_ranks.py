@@ -11,7 +11,9 @@ import torch
 from gpu_ranks import why_not
 from tiny_models import FAMILIES, tiny_model, token_ids, transformers_here
 
+from dwdp_lab.execute.cuda.gpu_memory import Gpu, needed_bytes
 from dwdp_lab.execute.failures import RankFailed
+from dwdp_lab.execute.hf import run_model
 from dwdp_lab.execute.hf.run_model import hf_scenario, run_hf_model
 from dwdp_lab.execute.ranks import Ranks
 from dwdp_lab.model.hf.interface import use_hf_experts
@@ -219,6 +221,18 @@ def test_a_broken_checkpoint_is_refused_before_anything_starts(stock: Any, tmp_p
         ScenarioError, match=r"no whole safetensors file: .* and (the file )?is 9999\. Download it again"
     ):
         run_hf_model(ranks, tmp_path, PROMPTS)
+    assert not ranks.pids
+
+
+def test_a_gpu_needs_room_for_the_embeddings_too(stock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = stock("qwen3_moe").folder
+    need = needed_bytes(hf_scenario(3, folder, PROMPTS), embeddings=True)
+    card = Gpu("GPU-0", "Card", 3 * need - 1)
+    monkeypatch.setattr(run_model, "check_gpus_here", lambda: None)
+    monkeypatch.setattr(run_model, "visible_gpus", lambda: (card,))
+    ranks = Ranks(3, machine="cuda")
+    with pytest.raises(ScenarioError, match=r"3 ranks on GPU 0 \(Card\) need about 3\.0 GB"):
+        run_hf_model(ranks, folder, PROMPTS)
     assert not ranks.pids
 
 
