@@ -167,6 +167,18 @@ def test_a_model_that_keeps_its_own_experts_is_told(monkeypatch: pytest.MonkeyPa
         use_hf_experts(model)
 
 
+def test_a_refused_model_is_as_it_was() -> None:
+    """Also where transformers would set some of its experts and not others."""
+    model = tiny_model("qwen3_moe")
+    model.set_experts_implementation("grouped_mm")
+    first, *others = experts_modules(model).values()
+    for module in others:
+        module.config = copy.deepcopy(module.config)
+    with pytest.raises(ScenarioError, match="did not set the experts of Qwen3MoeExperts"):
+        use_hf_experts(model)
+    assert {module.config._experts_implementation for module in (first, *others)} == {"grouped_mm"}
+
+
 def test_quantised_experts_are_refused() -> None:
     model = tiny_model("qwen3_moe")
     module = next(iter(experts_modules(model).values()))
