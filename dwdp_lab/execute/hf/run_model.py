@@ -6,6 +6,7 @@ with Ranks(2) as ranks:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from dwdp_lab.model.supported import check_dtype
 from dwdp_lab.program.build import build
 from dwdp_lab.program.checker import verify
 from dwdp_lab.program.operation import Program
-from dwdp_lab.scenario.errors import ScenarioError
+from dwdp_lab.scenario.errors import MISSING, ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.timeline.span import Timeline
 
@@ -123,9 +124,18 @@ def hf_scenario(ranks: int, folder: str | Path, prompts: Prompts, **fields: Any)
             "huggingface_hub.snapshot_download(name) brings a model of the hub into one, and returns it",
         )
     scenario = Scenario.create(model=str(config), group=group, workload=workload, **fields)
+    _check_dtype_is_told(config)
     check_dtype(scenario.model.dtype, "model.dtype")
     check_dtype(scenario.model.expert_dtype, "model.expert_dtype")
     return scenario
+
+
+def _check_dtype_is_told(config: Path) -> None:
+    """A config may leave it out: a shape then takes bf16, and transformers whatever the weights are kept in."""
+    told = json.loads(config.read_text(encoding="utf-8"))
+    if not any(each.get(name) for each in (told, told.get("text_config") or {}) for name in ("dtype", "torch_dtype")):
+        hint = 'add the type that its weights are kept in, as "dtype": "bfloat16"'
+        raise ScenarioError("model.dtype", MISSING, f"is missing in {config}", hint)
 
 
 def _check_machine(ranks: Ranks, scenario: Scenario) -> None:

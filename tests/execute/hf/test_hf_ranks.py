@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -222,6 +223,19 @@ def test_a_broken_checkpoint_is_refused_before_anything_starts(stock: Any, tmp_p
     ):
         run_hf_model(ranks, tmp_path, PROMPTS)
     assert not ranks.pids
+
+
+@pytest.mark.parametrize("told", [{}, {"torch_dtype": "float16"}, {"text_config": {"dtype": "float16"}}])
+def test_the_type_of_the_weights_has_to_be_told(stock: Any, tmp_path: Path, told: dict[str, Any]) -> None:
+    """Else this would compute in bf16, and transformers in what the weights are kept in."""
+    config = json.loads((stock("qwen3_moe").folder / "config.json").read_text())
+    del config["dtype"]
+    (tmp_path / "config.json").write_text(json.dumps(config | told))
+    if told:
+        assert hf_scenario(3, tmp_path, PROMPTS).model.dtype == "fp16"
+        return
+    with pytest.raises(ScenarioError, match=r'model\.dtype is missing in .*config\.json\. Add .*"dtype": "bfloat16"'):
+        hf_scenario(3, tmp_path, PROMPTS)
 
 
 def test_a_gpu_needs_room_for_the_embeddings_too(stock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
