@@ -9,18 +9,24 @@ from typing import Any, NamedTuple
 
 import torch
 import triton
-from dwdp_kernels.bench_grouped import bench_grouped, draw_operands
-from dwdp_kernels.bench_layer import bench_layer, draw_layer
+from dwdp_kernels.bench_grouped import Operands, bench_grouped, draw_operands
+from dwdp_kernels.bench_layer import Layer, bench_layer, draw_layer
 from dwdp_kernels.bench_problems import GROUPED_SHAPES, LAYER_SHAPES, SKEW, GroupedShape, LayerShape
+from dwdp_kernels.bench_scaled_grouped import draw_scaled_operands
+from dwdp_kernels.bench_scaled_layer import bench_scaled_layer, packed
 from dwdp_kernels.bench_timing import measure_ceilings
-from dwdp_kernels.expert_table import expert_table
-from dwdp_kernels.gemm_config import table_of_device, write_table
-from dwdp_kernels.grouped_gemm import Rows, grouped_gemm, grouped_swiglu, problem_of
+from dwdp_kernels.e4m3 import E4M3
+from dwdp_kernels.expert_table import ExpertTable, expert_table
+from dwdp_kernels.gemm_config import Kind, table_of_device, write_table
+from dwdp_kernels.grouped_gemm import Rows, multiply, problem_of
 from dwdp_kernels.launch import device_of
 from dwdp_kernels.routing import route_visits
 from dwdp_kernels.tune import Tuned, table_of, tune
 
 Say = Callable[[str], object]
+
+WIDE = torch.bfloat16
+"""What is quantised, and the results' type, where operands are in e4m3."""
 
 
 class Plan(NamedTuple):
@@ -29,6 +35,7 @@ class Plan(NamedTuple):
     grouped: Sequence[GroupedShape] = GROUPED_SHAPES
     layers: Sequence[LayerShape] = LAYER_SHAPES
     dtype: torch.dtype = torch.bfloat16
+    """of operands and results; e4m3: of operands, and all else is in WIDE"""
     skew: float = SKEW
     seed: int = 0
     repeats: int = 30
@@ -38,6 +45,21 @@ class Plan(NamedTuple):
         """The current GPU."""
         return torch.device("cuda", torch.cuda.current_device())
 
+    @property
+    def scaled(self) -> bool:
+        """Whether operands are in e4m3, with scales."""
+        return self.dtype == E4M3
+
+    def operands(self, shape: GroupedShape) -> Operands:
+        """Random ones of a shape."""
+        if self.scaled:
+            return draw_scaled_operands(shape, WIDE, self.skew, self.seed, self.device)
+        return draw_operands(shape, self.dtype, self.skew, self.seed, self.device)
+
+    def layer(self, shape: LayerShape) -> Layer:
+        """A random one of a shape, not quantised."""
+        return draw_layer(shape, WIDE if self.scaled else self.dtype, self.skew, self.seed, self.device)
+
 
 def run_bench(plan: Plan, say: Say) -> dict[str, Any]:
     """Figures of all shapes of a plan, and a summary. Needs a GPU."""
@@ -46,14 +68,15 @@ def run_bench(plan: Plan, say: Say) -> dict[str, Any]:
     grouped, layers = [], []
     for shape in plan.grouped:
         say(f"grouped GEMM {tuple(shape)}")
-        operands = draw_operands(shape, plan.dtype, plan.skew, plan.seed, plan.device)
+        operands = plan.operands(shape)
         grouped.append(bench_grouped(shape, operands, ceilings, plan.repeats))
         del operands
         torch.cuda.empty_cache()
     for layer in plan.layers:
         say(f"MoE layer {layer.name}")
-        drawn = draw_layer(layer, plan.dtype, plan.skew, plan.seed, plan.device)
-        layers.append(bench_layer(layer, drawn, ceilings, plan.repeats))
+        drawn = plan.layer(layer)
+        measure = bench_scaled_layer if plan.scaled else bench_layer
+        layers.append(measure(layer, drawn, ceilings, plan.repeats))
         del drawn
         torch.cuda.empty_cache()
     return {
@@ -85,7 +108,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 def summary(grouped: list[dict[str, Any]], layers: list[dict[str, Any]]) -> dict[str, Any]:
     """The few figures by which the kernels stand or fall; None where nothing was measured."""
-    ratios = [row["torch_time_over_ours"] for row in grouped]
+    ratios = [row["torch_time_over_ours"] for row in grouped if row["torch_time_over_ours"] is not None]
     splits = [split for row in grouped for split in row["buffers"].values()]
     return {
         "torch_time_over_ours_geometric_mean": geometric_mean(ratios),
@@ -115,43 +138,32 @@ def run_tuning(plan: Plan, say: Say) -> tuple[list[Tuned], Path]:
 
 def _tune_grouped(plan: Plan, shape: GroupedShape, say: Say) -> Tuned:
     say(f"tuning grouped GEMM {tuple(shape)}")
-    operands = draw_operands(shape, plan.dtype, plan.skew, plan.seed, plan.device)
-    x, offsets = operands.x, operands.offsets
-    tables = [expert_table(weights) for weights in operands.weights]
-    found = tune(
-        problem_of(Rows(x[0], offsets), tables[0], "product"),
-        lambda i, config: grouped_gemm(x[i % len(x)], tables[i % len(tables)], offsets, config),
-        len(x),
-        device_of(offsets),
-        plan.repeats,
-    )
-    torch.cuda.empty_cache()
-    return found
+    operands = plan.operands(shape)
+    return _tune(plan, operands.rows, [operands.table_of(weights) for weights in operands.weights], "product")
 
 
 def _tune_layer(plan: Plan, shape: LayerShape, say: Say) -> list[Tuned]:
     """Both GEMMs of a layer, each alone."""
-    layer = draw_layer(shape, plan.dtype, plan.skew, plan.seed, plan.device)
-    w13, w2 = expert_table(layer.w13), expert_table(layer.w2)
+    layer = plan.layer(shape)
+    w13, w2 = packed(layer).tables() if plan.scaled else (expert_table(layer.w13), expert_table(layer.w2))
     routes = route_visits(layer.ids, shape.experts)
-    device = device_of(layer.ids)
-    gathered = Rows(layer.x[0], routes.offsets, routes.token_of_row)
-    inner = [grouped_swiglu(x, w13, routes) for x in layer.x[:2]]
+    gathered = [Rows(x, routes.offsets, routes.token_of_row) for x in layer.x]
+    inner = [Rows(multiply(rows, w13, "swiglu"), routes.offsets) for rows in gathered[:2]]
+    if plan.scaled:
+        gathered, inner = ([rows.quantised() for rows in each] for each in (gathered, inner))
     say(f"tuning the first GEMM of {shape.name}")
-    up = tune(
-        problem_of(gathered, w13, "swiglu"),
-        lambda i, config: grouped_swiglu(layer.x[i], w13, routes, config),
-        len(layer.x),
-        device,
-        plan.repeats,
-    )
+    up = _tune(plan, gathered, [w13], "swiglu")
     say(f"tuning the second GEMM of {shape.name}")
-    down = tune(
-        problem_of(Rows(inner[0], routes.offsets), w2, "product"),
-        lambda i, config: grouped_gemm(inner[i], w2, routes.offsets, config),
-        len(inner),
-        device,
+    return [up, _tune(plan, inner, [w2], "product")]
+
+
+def _tune(plan: Plan, rows: list[Rows], tables: list[ExpertTable], kind: Kind) -> Tuned:
+    found = tune(
+        problem_of(rows[0], tables[0], kind),
+        lambda i, config: multiply(rows[i % len(rows)], tables[i % len(tables)], kind, config),
+        len(rows),
+        device_of(rows[0].offsets),
         plan.repeats,
     )
     torch.cuda.empty_cache()
-    return [up, down]
+    return found

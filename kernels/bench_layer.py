@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from dwdp_kernels.bench_grouped import LARGEST_ERROR, figures
 from dwdp_kernels.bench_problems import LayerShape, random_rows, random_weights, skewed_routing
 from dwdp_kernels.bench_timing import Ceilings, Run, relative_error, time_runs
 from dwdp_kernels.expert_mlp import LayerConfig, choose_layer_config, combine, expert_mlp
-from dwdp_kernels.expert_table import expert_table
+from dwdp_kernels.expert_table import ExpertTable, expert_table
 from dwdp_kernels.grouped_gemm import Rows
 from dwdp_kernels.grouped_mlp import grouped_mlp, weighted_sum
 from dwdp_kernels.routing import route_visits
@@ -50,7 +50,7 @@ def bench_layer(shape: LayerShape, layer: Layer, ceilings: Ceilings, repeats: in
     """Figures of one layer. Raises ArithmeticError when a result is wrong: a wrong kernel has no speed."""
     x, ids, weights, w13, w2 = layer
     tables = expert_table(w13), expert_table(w2)
-    config = layer_config(layer)
+    config = layer_config(layer, tables)
     error = checked_error(expert_mlp(x[0], ids, weights, *tables, config), layer)
     # the second half in a buffer of its own, as pulled weights are
     half = shape.experts // 2
@@ -99,36 +99,48 @@ def bench_parts(shape: LayerShape, layer: Layer, ceilings: Ceilings, repeats: in
         "combine": lambda _: combine(rows, routes.row_of_visit, weights),
         "combine_torch": lambda _: weighted_sum(rows[spread].view(shape.tokens, shape.top_k, -1), weights),
     }
-    times = time_runs(runs, repeats)
     sort_bytes = ids.numel() * (ids.element_size() + 8)
     sum_bytes = (rows.numel() + layer.x[0].numel()) * rows.element_size()
     moved = {"route": sort_bytes, "combine": sum_bytes}
+    return timed_parts(runs, {name: moved[name.split("_")[0]] for name in runs}, ceilings, repeats)
+
+
+def timed_parts(
+    runs: Mapping[str, Run], moved_bytes: Mapping[str, int], ceilings: Ceilings, repeats: int
+) -> dict[str, Any]:
+    """Figures of parts that are bound by the bytes they move."""
+    limits = {name: ceilings.limit_us(0.0, moved_bytes[name]) for name in runs}
     return {
         name: {
             **timing._asdict(),
-            "limit_us": (limit := ceilings.limit_us(0.0, moved[name.split("_")[0]])),
-            "fraction_of_limit": limit / timing.median_us,
+            "limit_us": limits[name],
+            "fraction_of_limit": limits[name] / timing.median_us,
         }
-        for name, timing in times.items()
+        for name, timing in time_runs(runs, repeats).items()
     }
 
 
-def layer_config(layer: Layer) -> LayerConfig:
-    """The configurations that a layer's shapes get."""
+def layer_config(layer: Layer, tables: tuple[ExpertTable, ExpertTable]) -> LayerConfig:
+    """The configurations that a layer's shapes get with its weights in these tables."""
     routes = route_visits(layer.ids, len(layer.w13))
-    gathered = Rows(layer.x[0], routes.offsets, routes.token_of_row)
-    return choose_layer_config(gathered, expert_table(layer.w13), expert_table(layer.w2))
+    return choose_layer_config(Rows(layer.x[0], routes.offsets, routes.token_of_row), *tables)
 
 
-def checked_error(result: Tensor, layer: Layer) -> float:
-    """The relative error of some tokens against float64. Raises ArithmeticError when it is out of bounds."""
-    some = slice(0, min(CHECKED_TOKENS, len(layer.ids)))
+def exact_layer(layer: Layer, some: slice) -> Tensor:
+    """The float64 result of some tokens of the first x."""
     exact = torch.zeros_like(layer.x[0][some], dtype=torch.float64)
     for expert in sorted(set(layer.ids[some].flatten().tolist())):
         tokens, places = torch.where(layer.ids[some] == expert)
         gate, up = (layer.x[0][some][tokens].double() @ layer.w13[expert].double().T).chunk(2, dim=-1)
         rows = (torch.nn.functional.silu(gate) * up) @ layer.w2[expert].double().T
         exact.index_add_(0, tokens, rows * layer.weights[some][tokens, places, None].double())
+    return exact
+
+
+def checked_error(result: Tensor, layer: Layer) -> float:
+    """The relative error of some tokens against float64. Raises ArithmeticError when it is out of bounds."""
+    some = slice(0, min(CHECKED_TOKENS, len(layer.ids)))
+    exact = exact_layer(layer, some)
     error = relative_error(result[some], exact)
     if not error <= LARGEST_ERROR:
         raise ArithmeticError(f"the expert layer is off by {error:.2e} (relative); at most {LARGEST_ERROR} is right")

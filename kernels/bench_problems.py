@@ -25,10 +25,10 @@ class GroupedShape(NamedTuple):
         """Of all rows."""
         return 2.0 * self.rows * self.k * self.n
 
-    def moved_bytes(self, element_bytes: int) -> float:
-        """Each operand read once, the result written once."""
-        elements = self.rows * (self.k + self.n) + self.experts * self.k * self.n
-        return float(elements * element_bytes)
+    def moved_bytes(self, element_bytes: int, result_bytes: int | None = None) -> float:
+        """Each operand read once, the result written once; its elements are as large as theirs unless told."""
+        operands = self.rows * self.k + self.experts * self.k * self.n
+        return float(operands * element_bytes + self.rows * self.n * (result_bytes or element_bytes))
 
 
 class LayerShape(NamedTuple):
@@ -46,10 +46,13 @@ class LayerShape(NamedTuple):
         """Of both products."""
         return 6.0 * self.tokens * self.top_k * self.hidden * self.inner
 
-    def moved_bytes(self, element_bytes: int) -> float:
-        """Weights and input read once, the output written once, nothing between kept in memory."""
-        elements = 3 * self.experts * self.hidden * self.inner + 2 * self.tokens * self.hidden
-        return float(elements * element_bytes)
+    def moved_bytes(self, element_bytes: int, x_bytes: int | None = None) -> float:
+        """Weights and input read once, the output written once, nothing between kept in memory.
+
+        Elements of input and output are as large as those of weights unless told.
+        """
+        weights = 3 * self.experts * self.hidden * self.inner
+        return float(weights * element_bytes + 2 * self.tokens * self.hidden * (x_bytes or element_bytes))
 
 
 GROUPED_SHAPES = (

@@ -31,6 +31,8 @@ class ExpertTable(NamedTuple):
     columns: int
     dtype: torch.dtype
     weights: tuple[Tensor, ...]
+    scales: tuple[Tensor, ...] = ()
+    """for weights in e4m3, each expert's [rows] fp32, right behind its weights in memory; none for other types"""
 
     @property
     def experts(self) -> int:

@@ -55,6 +55,12 @@ class GemmConfig:
     """how weight tiles are found; falls back from reach to each to plain"""
     gather: Gather = "fused"
     """whether SwiGLU's rows are gathered while multiplying, or copied into order before"""
+    promote: int = 0
+    """e4m3 on Hopper: columns, whole blocks of k, that tensor cores sum with few bits before fp32 goes on; 0: all"""
+
+    def __post_init__(self) -> None:
+        if self.promote % self.block_k:
+            raise ValueError(f"promote is {self.promote}: whole blocks of k ({self.block_k} columns) are needed, or 0")
 
 
 TOO_FAR = 1.0

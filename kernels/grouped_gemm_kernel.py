@@ -14,12 +14,18 @@ How a weight tile is found (WEIGHTS):
 With SWIGLU the weights are [2I, K], I rows of gate above I rows of up, as checkpoints have them. They are read as
 [2, I, K]: one load brings block_n / 2 rows of both, one product makes both halves, and the halves of the
 accumulator lie in the same thread, so the product silu(gate) * up costs no exchange and nothing is re-packed.
+
+With SCALED x and w are e4m3: a row of x and a row of w each have an fp32 scale, those of w right behind its expert's
+last row (see scaled_experts.py). One product of two scales is left of them after the sum over K, so they cost nothing
+in the loop. Hopper's tensor cores add e4m3 products with 13 bits behind the leading one, whatever the type of the sum
+(DeepSeek-V3, arXiv 2412.19437, section 3.3.2). With PROMOTE they sum so many columns of x and w, and these sums are
+added in fp32 outside of them; with 0 they sum all of K.
 """
 
 # triton.jit compiles these functions from their source: constexpr is the only annotation it knows, and capitals
 # mark what is fixed when it compiles
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-incomplete-defs, allow-untyped-decorators
-# ruff: noqa: N803, N806, SIM108
+# ruff: noqa: N803, N806, SIM102, SIM108
 from __future__ import annotations
 
 import triton
@@ -70,6 +76,7 @@ def swiglu(both, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
 @triton.jit(do_not_specialize=["rows"])
 def grouped_gemm_kernel(
     x,
+    x_scales,
     row_of_x,
     table,
     out,
@@ -90,11 +97,14 @@ def grouped_gemm_kernel(
     SWIGLU: tl.constexpr,
     WHOLE_K: tl.constexpr,
     STORES: tl.constexpr,
+    SCALED: tl.constexpr,
+    PROMOTE: tl.constexpr,
 ):
     """out[r, :OUT] for the rows of all tiles. OUT is N, or I with SWIGLU.
 
     With GATHER row r is x[row_of_x[r]]. `rows` are the rows of `out`, and of x without GATHER. `table` is an
-    ExpertTable's: base address, unit in elements, then an address for each expert.
+    ExpertTable's: base address, unit in elements, then an address for each expert. `x_scales` has one for each row
+    of x with SCALED, and is not read without.
     """
     dtype: tl.constexpr = x.dtype.element_ty
     BLOCK_OUT: tl.constexpr = BLOCK_N // 2 if SWIGLU else BLOCK_N
@@ -167,7 +177,19 @@ def grouped_gemm_kernel(
             else:
                 w_row, w_real = weight_rows(column, OUT, BLOCK_N, SWIGLU)
                 w_rows = pointer + w_row.to(tl.int64)[:, None] * stride_k + ks[None, :]
+        if SCALED:
+            # read before the loop, which hides how long that takes
+            behind = (OUT * 2 if SWIGLU else OUT) * stride_k
+            w_scales = tl.multiple_of((address + behind).to(tl.pointer_type(tl.float32)), 16)
+            scale_row, scale_real = weight_rows(column, OUT, BLOCK_N, SWIGLU)
+            w_scale = tl.load(w_scales + scale_row, mask=scale_real, other=0.0)
+            if GATHER:
+                x_scale = tl.load(x_scales + source)
+            else:
+                x_scale = tl.load(x_scales + row, mask=row < end, other=0.0)
         both = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+        if PROMOTE:
+            total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
         for k in range(0, K, BLOCK_K):
             if GATHER or not TMA_ROWS:
                 if WHOLE_K:
@@ -192,10 +214,18 @@ def grouped_gemm_kernel(
             else:
                 w = tl.load(w_rows + k, mask=w_real[:, None] & (ks[None, :] < K - k), other=0.0)
             both = tl.dot(a, w.T, both, input_precision="ieee")
+            if PROMOTE:
+                if (k + BLOCK_K) % PROMOTE == 0:
+                    total += both
+                    both = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+        if PROMOTE:
+            both += total
+        if SCALED:
+            both = both * x_scale[:, None] * w_scale[None, :]
         if SWIGLU:
-            result = swiglu(both, BLOCK_M, BLOCK_N).to(dtype)
+            result = swiglu(both, BLOCK_M, BLOCK_N).to(out.dtype.element_ty)
         else:
-            result = both.to(dtype)
+            result = both.to(out.dtype.element_ty)
         if TMA_ROWS:
             height = tl.minimum(end - first, BLOCK_M)
             if STORES == 1:

@@ -29,6 +29,11 @@ class Device(NamedTuple):
         return self.capability >= (9, 0) or self.is_interpreter
 
     @property
+    def sums_e4m3_in_few_bits(self) -> bool:
+        """Whether tensor cores sum products of e4m3 less precisely than fp32. The interpreter takes that path."""
+        return self.capability[0] == 9 or self.is_interpreter
+
+    @property
     def is_interpreter(self) -> bool:
         """Whether kernels run under Triton's CPU interpreter."""
         return self.capability == (0, 0)

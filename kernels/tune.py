@@ -98,6 +98,9 @@ def candidates(problem: Problem, device: Device) -> Iterator[GemmConfig]:
     default = default_config(problem, device.capability)
     yield default
     tried = CANDIDATES[problem.kind] if device.has_tma and problem.element_bytes <= 2 else PLAIN
+    if problem.element_bytes == 1:
+        # as many bytes of k at once; how exact sums are is not for the clock to decide
+        tried = tuple(replace(config, block_k=2 * config.block_k, promote=default.promote) for config in tried)
     yield from (config for config in tried if config != default)
 
 

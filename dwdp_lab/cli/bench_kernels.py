@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dwdp_kernels.tune import Tuned
 
 PARTS = ("grouped", "layers")
-DTYPES = ("bfloat16", "float16")
+DTYPES = ("bfloat16", "float16", "float8_e4m3fn")
 
 
 def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -38,7 +38,13 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="E,ROWS,K,N",
         help="a grouped GEMM to measure instead of the usual ones and of the layers; may be repeated",
     )
-    parser.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], help="of operands and results")
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default=DTYPES[0],
+        help="of operands and results; "
+        "float8_e4m3fn: of operands, with a scale per row and output channel, beside ours in bfloat16",
+    )
     parser.add_argument("--skew", type=float, default=0.5, help="spread of the router's log-popularities (0.5)")
     parser.add_argument("--repeats", type=int, default=30, help="timed runs of each (30)")
     parser.add_argument("--seed", type=int, default=0, help="of the random data (0)")
@@ -145,18 +151,23 @@ def _show(console: Console, figures: dict[str, Any]) -> None:
 def _grouped_table(rows: list[dict[str, Any]]) -> Table:
     table = Table(title="grouped GEMM, TFLOP/s", title_justify="left")
     table.add_column("E, rows, K, N", no_wrap=True)
-    for column in ("ours", "torch", "dense", "limit", "torch/ours", "2 buf.", "4", "8", "error"):
-        table.add_column(column, justify="right", no_wrap=True)
+    scaled = "error_of_unquantised" in rows[0]
+    names = ("ours", "ours_bf16", "torch", "dense") if scaled else ("ours", "torch", "dense")
+    columns = (*names, "limit", "torch/ours", "2 buf.", "4", "8", "error", *(("unquantised",) if scaled else ()))
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right", no_wrap=True)
     for row in rows:
         flops = row["ours"]["tflops"] * row["ours"]["median_us"]
         buffers = [row["buffers"].get(count) for count in ("2", "4", "8")]
+        ratio = row["torch_time_over_ours"]
         table.add_row(
             f"{row['experts']}, {row['rows']}, {row['k']}, {row['n']}",
-            *(f"{row[name]['tflops']:.0f}" for name in ("ours", "torch", "dense")),
+            *(f"{row[name]['tflops']:.0f}" if name in row else "none" for name in names),
             f"{flops / row['limit_us']:.0f}",
-            f"{row['torch_time_over_ours']:.3f}",
+            "" if ratio is None else f"{ratio:.3f}",
             *("" if split is None else f"{split['one_time_over_split']:.3f}" for split in buffers),
             f"{row['relative_error']:.1e}",
+            *((f"{row['error_of_unquantised']:.1e}",) if scaled else ()),
         )
     return table
 
@@ -164,11 +175,14 @@ def _grouped_table(rows: list[dict[str, Any]]) -> Table:
 def _layer_table(rows: list[dict[str, Any]]) -> Table:
     table = Table(title="whole MoE layer, ms", title_justify="left")
     table.add_column("layer", no_wrap=True)
-    names = ("ours", "ours_two_buffers", "transformers", "eager_loop")
-    for column in ("ours", "two buffers", "transformers", "eager loop", "limit", "ours TFLOP/s", "transformers/ours"):
+    scaled = "error_of_unquantised" in rows[0]
+    rivals = {"ours_bf16": "ours bf16"} if scaled else {"transformers": "transformers", "eager_loop": "eager loop"}
+    names = ("ours", "ours_two_buffers", *rivals)
+    first, title = next(iter(rivals.items()))
+    for column in ("ours", "two buffers", *rivals.values(), "limit", "ours TFLOP/s", f"{title}/ours"):
         table.add_column(column, justify="right")
     for row in rows:
-        ratio = row["time_over_ours"].get("transformers")
+        ratio = row["time_over_ours"].get(first)
         table.add_row(
             f"{row['name']}, {row['tokens']} tokens",
             *(f"{row[name]['median_us'] / 1e3:.3f}" if name in row else "not installed" for name in names),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -42,5 +43,5 @@ def dep_form(rank: RankView) -> Literal["all_to_all", "all_gather"]:
     if form != "auto":
         return form
     ranks = rank.scenario.ranks
-    copies = sum(rank.amounts.copies_to(peer, rank.moe_layers[0]) for peer in range(ranks)) * (ranks - 1) / ranks
+    copies = math.fsum(rank.amounts.copies_to(peer, rank.moe_layers[0]) for peer in range(ranks)) * (ranks - 1) / ranks
     return "all_to_all" if copies <= ENOUGH * (ranks - 1) else "all_gather"

@@ -7,6 +7,7 @@ layers whole, the embedding on the first stage and the output head on the last.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
@@ -42,7 +43,7 @@ class Ledger:
 
     @property
     def total(self) -> float:
-        return float(sum(getattr(self, each.name) for each in fields(self)))
+        return math.fsum(getattr(self, each.name) for each in fields(self))
 
     def gb(self) -> dict[str, float]:
         """Every entry and the total, in 1e9 bytes."""

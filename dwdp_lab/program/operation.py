@@ -8,6 +8,7 @@ signalled again. (On a GPU a wait for an event nobody recorded yet passes at onc
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -79,7 +80,7 @@ class Stage(NamedTuple):
 
     @property
     def nbytes(self) -> float:
-        return sum(nbytes for _, nbytes in self.sources)
+        return math.fsum(nbytes for _, nbytes in self.sources)
 
 
 class Pull(NamedTuple):

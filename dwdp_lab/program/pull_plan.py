@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from math import ceil
+from math import ceil, fsum
 from typing import NamedTuple
 
 from dwdp_lab.program.operation import Pull, Stage
@@ -186,8 +186,8 @@ def routed_pull_of(scenario: Scenario, rank: int, visited: Sequence[float]) -> P
     shares, copies = {}, 0.0
     for peer, experts in where.pulled(rank):
         chances = visited[experts.start : experts.stop]
-        shares[peer] = count = sum(chances)
-        stretches = chances[0] + sum(chance * (1.0 - before) for before, chance in pairwise(chances))
+        shares[peer] = count = fsum(chances)
+        stretches = chances[0] + fsum(chance * (1.0 - before) for before, chance in pairwise(chances))
         for _, size in sizes:
             copies += max(stretches, count * size / knobs.slice_bytes if knobs.slice_bytes else 0.0)
     shares = {peer: count for peer, count in shares.items() if count > 0.0}
@@ -205,7 +205,7 @@ def _stages(
     """Who is read at the same time for shares of so many experts per peer, and the bytes in all."""
     peers = [peer for peer in _visits(rank, ranks, order) if peer in shares]
     expert_bytes = sum(size for _, size in sizes)
-    nbytes = sum(shares.values()) * expert_bytes
+    nbytes = fsum(shares.values()) * expert_bytes
     stages: list[Stage] = []
     if order in ("ascending", "rotated"):
         stages = [Stage(((peer, float(shares[peer] * expert_bytes)),)) for peer in peers]
@@ -218,4 +218,4 @@ def _stages(
             members = [peer for peer in peers if shares[peer] >= level]
             stages.append(Stage(tuple((peer, float((level - drained) * expert_bytes)) for peer in members)))
             drained = level
-    return tuple(stages), float(nbytes)
+    return tuple(stages), nbytes

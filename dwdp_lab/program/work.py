@@ -102,10 +102,10 @@ class WorkModel:
     def _experts(self, tokens: int, own_tokens: int, experts: range, layer: int) -> Works:
         model = self.scenario.model
         visits = self.visits(layer)[experts.start : experts.stop]
-        rows = tokens * sum(visits)
+        rows = tokens * math.fsum(visits)
         terms = []
         if rows:
-            touched = sum(self.visited(tokens, layer)[experts.start : experts.stop])
+            touched = math.fsum(self.visited(tokens, layer)[experts.start : experts.stop])
             terms.append(
                 Work(
                     "grouped_gemm",
@@ -146,7 +146,7 @@ class WorkModel:
         experts = self._placement_cuts[target]
         visits = self.visits(layer)[experts.start : experts.stop]
         if self.scenario.strategy.dep_rows == "per_expert":
-            return sum(visits)
+            return math.fsum(visits)
         if not self.scenario.workload.router_skew:
             none = math.comb(model.experts - len(experts), model.top_k) / math.comb(model.experts, model.top_k)
             return 1.0 - none

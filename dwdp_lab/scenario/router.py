@@ -16,7 +16,7 @@ def popularity(experts: int, skew: float, seed: int, layer: int) -> tuple[float,
     weights = [(place + 1) ** -skew for place in range(experts)]
     if skew:
         random.Random(f"router {seed} {layer}").shuffle(weights)
-    total = sum(weights)
+    total = math.fsum(weights)
     return tuple(weight / total for weight in weights)
 
 
@@ -28,17 +28,17 @@ def visit_probability(experts: int, top_k: int, skew: float, seed: int, layer: i
     that tick at the rate of the popularity (the same as adding log popularity to Gumbel-distributed router scores).
     An expert is among them when it ticks before the time at which k have ticked on average.
     """
+    if top_k == experts or not skew:  # what is known needs no search, whose last bit depends on the system's expm1
+        return (top_k / experts,) * experts
     shares = popularity(experts, skew, seed, layer)
-    if top_k == experts:
-        return (1.0,) * experts
     low, high = 0.0, 1.0
-    while sum(_ticked(shares, high)) < top_k:
+    while math.fsum(_ticked(shares, high)) < top_k:
         low, high = high, 2 * high
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if sum(_ticked(shares, middle)) < top_k else (low, middle)
+        low, high = (middle, high) if math.fsum(_ticked(shares, middle)) < top_k else (low, middle)
     ticked = _ticked(shares, high)
-    scale = top_k / sum(ticked)  # removes what bisection left
+    scale = top_k / math.fsum(ticked)  # removes what bisection left
     return tuple([share * scale for share in ticked])
 
 

@@ -7,6 +7,7 @@ contention level is C = X + 1, and a copy engine that serves them in turn takes 
 
 from __future__ import annotations
 
+import math
 from math import comb
 
 from dwdp_lab.scenario.errors import ScenarioError
@@ -33,7 +34,7 @@ def level_probabilities(ranks: int) -> dict[int, float]:
 
 def mean_level(ranks: int) -> float:
     """Expected contention level, 1 + (N - 2) / (N - 1)."""
-    return sum(level * probability for level, probability in level_probabilities(ranks).items())
+    return math.fsum(level * probability for level, probability in level_probabilities(ranks).items())
 
 
 def slowed_share(ranks: int, in_flight: int = 2) -> float:
@@ -42,7 +43,7 @@ def slowed_share(ranks: int, in_flight: int = 2) -> float:
     A copy engine that keeps `in_flight` slices going loses nothing as long as one of them gets through; the levels of
     the slices are taken as independent (section 4.3.2 has two in flight, slowed when both see C >= 3).
     """
-    crowded = sum(p for level, p in level_probabilities(ranks).items() if level > in_flight)
+    crowded = math.fsum(p for level, p in level_probabilities(ranks).items() if level > in_flight)
     return crowded**in_flight
 
 

@@ -107,7 +107,7 @@ class CostModel:
 
     def work_us(self, work: tuple[Work, ...], kind: Kind | None = None) -> float:
         """Sum over the pieces of max(FLOPs / rate, bytes / bandwidth) (arXiv 2604.01621, section 3)."""
-        return sum([piece.alone_us for piece in self.pieces(work, kind)])
+        return math.fsum([piece.alone_us for piece in self.pieces(work, kind)])
 
     def pieces(self, work: tuple[Work, ...], kind: Kind | None = None) -> tuple[Piece, ...]:
         """The pieces of an operation, in order; `kind` lets them use what the profile knows of this kind alone."""
@@ -191,7 +191,7 @@ class CostModel:
         nodes = self.nodes(len(sent.sent_bytes))
         if nodes is not None and nodes.far(source, target):
             rate = min(rate, nodes.rate)
-        return fixed_us + sum(sent.sent_bytes) / rate
+        return fixed_us + math.fsum(sent.sent_bytes) / rate
 
     def collective_us(self, sent: Sequence[Collective], kind: Kind | None = None) -> float:
         """Time of a collective once all ranks are there: the busiest rank's outgoing or incoming bytes.
@@ -199,8 +199,8 @@ class CostModel:
         `kind` lets it use what the profile knows of this kind alone.
         """
         ranks = len(sent)
-        out = max(sum(one.sent_bytes) for one in sent)
-        into = max(sum(one.sent_bytes[rank] for one in sent) for rank in range(ranks))
+        out = max(math.fsum(one.sent_bytes) for one in sent)
+        into = max(math.fsum(one.sent_bytes[rank] for one in sent) for rank in range(ranks))
         reached = self.hardware.reached
         fixed_us, gbps, share_reached = 0.0, self.collective_gbps, None
         if reached is not None:
@@ -226,6 +226,6 @@ class CostModel:
 def _between_nodes(sent: Sequence[Collective], nodes: Nodes) -> float:
     """What the busiest rank sends to other nodes, or receives from them, in bytes."""
     ranks = range(len(sent))
-    out = max(sum(sent[rank].sent_bytes[peer] for peer in ranks if nodes.far(rank, peer)) for rank in ranks)
-    into = max(sum(sent[peer].sent_bytes[rank] for peer in ranks if nodes.far(rank, peer)) for rank in ranks)
+    out = max(math.fsum(sent[rank].sent_bytes[peer] for peer in ranks if nodes.far(rank, peer)) for rank in ranks)
+    into = max(math.fsum(sent[peer].sent_bytes[rank] for peer in ranks if nodes.far(rank, peer)) for rank in ranks)
     return max(out, into)

@@ -7,6 +7,7 @@ Times in microseconds, rates in bytes per microsecond.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -73,7 +74,7 @@ class PrivateLinks:
 
     def start(self, rank: int, stages: Sequence[Stage], now_us: float) -> None:
         self._began_us[rank] = now_us
-        heapq.heappush(self._heap, (now_us + sum(stage.nbytes for stage in stages) / self.rate, rank))
+        heapq.heappush(self._heap, (now_us + math.fsum(stage.nbytes for stage in stages) / self.rate, rank))
 
     def run(self, until_us: float) -> Finished | None:
         if not self._heap or self._heap[0][0] > until_us:

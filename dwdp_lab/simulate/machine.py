@@ -173,7 +173,9 @@ class _Machine:
                 took = self.collective_us[key] = self.cost.collective_us(amounts, op.kind)
         else:
             ends = {place for place, _ in sent}
-            took = sum(self.cost.message_us(one, source, *(ends - {source})) for source, one in sent if one is not None)
+            took = math.fsum(
+                self.cost.message_us(one, source, *(ends - {source})) for source, one in sent if one is not None
+            )
         for arrival in met:
             self.begin_exchange(arrival, now, took)
 
@@ -262,12 +264,12 @@ class _Machine:
         cost = known.get(key)
         if cost is None:
             pieces = self.cost.pieces(op.work, op.kind)
-            nbytes, flops = sum([work.hbm_bytes for work in op.work], 0.0), sum([work.flops for work in op.work], 0.0)
+            nbytes, flops = math.fsum([work.hbm_bytes for work in op.work]), math.fsum([work.flops for work in op.work])
             if op.pull is not None:
                 nbytes = op.pull.nbytes
             elif op.collective is not None:
-                nbytes = sum(op.collective.sent_bytes)
-            cost = known[key] = _Cost(pieces, sum([piece.alone_us for piece in pieces]), nbytes, flops)
+                nbytes = math.fsum(op.collective.sent_bytes)
+            cost = known[key] = _Cost(pieces, math.fsum([piece.alone_us for piece in pieces]), nbytes, flops)
         return cost
 
 

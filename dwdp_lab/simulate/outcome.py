@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -34,8 +35,8 @@ def outcome(scenario: Scenario, hardware: Hardware, physics: Physics) -> Outcome
     for of_rank in simulated.unit_us:
         for unit, took_us in of_rank.items():
             unit_ms[unit] += took_us / rank_steps_us
-    pulled_us = sum([span.duration_us for span in simulated.spans if span.kind == "pull"])
-    reading_us = sum(simulated.readers_us.values())
+    pulled_us = math.fsum([span.duration_us for span in simulated.spans if span.kind == "pull"])
+    reading_us = math.fsum(simulated.readers_us.values())
     return Outcome(
         metrics(timeline),
         dict(unit_ms),

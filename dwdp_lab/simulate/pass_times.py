@@ -7,6 +7,7 @@ to the group's tokens.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class PassTimes:
     def _per_token_us(self) -> float:
         batches = self.scenario.batches
         together = list(zip(*batches.by_rank, strict=True))
-        attention = sum(max(map(self._attention_us, step)) for step in together)
+        attention = math.fsum(max(map(self._attention_us, step)) for step in together)
         tokens = sum(batches.tokens(rank) for rank in range(batches.ranks))
         return (self.step_us * len(together) - attention) / tokens
 

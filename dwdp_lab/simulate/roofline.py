@@ -10,6 +10,7 @@ that sends a token once for each of its experts, and a DEP rank that reads only 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -88,7 +89,7 @@ class _Layer:
             compute_us=before_us + cost.work_us(amounts.experts(self.tokens, layer)),
             dep_compute_us=before_us + max(cost.work_us(amounts.computed_experts(rank, 0, layer)) for rank in ranks),
             pull_us=max(pull_of(scenario, rank).nbytes for rank in ranks) / cost.link_bytes_per_us,
-            all_to_all_us=sum(cost.collective_us(all_to_all) for all_to_all in sent),
+            all_to_all_us=math.fsum(cost.collective_us(all_to_all) for all_to_all in sent),
         )
 
 

@@ -7,6 +7,7 @@ beside the layers before. The larger the batch, the less there is to leave out a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -76,4 +77,4 @@ def over_batches(
 
 
 def _pulled_bytes(scenario: Scenario) -> float:
-    return sum(op.pull.nbytes for program in build(scenario) for op in program.ops if op.pull is not None)
+    return math.fsum(op.pull.nbytes for program in build(scenario) for op in program.ops if op.pull is not None)

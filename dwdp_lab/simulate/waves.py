@@ -9,6 +9,7 @@ another slice in flight that uses the link meanwhile.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ def _of_order(scenario: Scenario, order: PeerOrder, in_flight: int, draws: int) 
         draw = random.Random(f"phases {number}")
         apart.append(reached(pulls, [draw.uniform(0.0, _nbytes(pulls)) for _ in pulls], in_flight))
     count = round(len(pulls[0]) / max(1, one.ranks - 1)) if sliced else 1
-    return LinkShares(order, count, together, sum(apart) / draws)
+    return LinkShares(order, count, together, math.fsum(apart) / draws)
 
 
 def _pieces(scenario: Scenario, rank: int) -> Pieces:
@@ -77,7 +78,7 @@ def _pieces(scenario: Scenario, rank: int) -> Pieces:
 
 
 def _nbytes(pulls: Sequence[Pieces]) -> float:
-    return max(sum(nbytes for _, nbytes in pieces) for pieces in pulls)
+    return max(math.fsum(nbytes for _, nbytes in pieces) for pieces in pulls)
 
 
 def reached(pulls: Sequence[Pieces], starts: Sequence[float], in_flight: int, rounds: int = ROUNDS) -> float:
@@ -112,11 +113,11 @@ def reached(pulls: Sequence[Pieces], starts: Sequence[float], in_flight: int, ro
                 flows.append(_next(queues[rank], rank, place))
             ends[rank] = now
     shares = [
-        rounds * sum(nbytes for _, nbytes in pieces) / (end - start)
+        rounds * math.fsum(nbytes for _, nbytes in pieces) / (end - start)
         for pieces, start, end in zip(pulls, starts, ends, strict=True)
         if pieces
     ]
-    return sum(shares) / len(shares) if shares else 1.0
+    return math.fsum(shares) / len(shares) if shares else 1.0
 
 
 def _next(queue: Pieces, rank: int, place: list[int]) -> list[float]:

@@ -240,8 +240,8 @@ def _by_ratio() -> Revealed:
     return Revealed(
         waiting,
         f"The four ranks' tokens have a CV of {100 * cv:.1f} % (mean of {steps} steps): several requests even out. "
-        f"It is less than the {expected:.1f} % that four requests per rank have, because four ranks seldom reach the "
-        "ends of a distribution.",
+        f"It is less than the {expected:.1f} % that four requests per rank have, because the four ranks of a step lie "
+        "nearer to their own mean than to the mean of all requests.",
     )
 
 

@@ -13,6 +13,9 @@ from dwdp_lab.teach.failure import ExerciseFailed
 from dwdp_lab.teach.progress import Keep, keep_nothing
 from dwdp_lab.teach.shown import Shown, Text
 
+WRITTEN = "something is written"
+"""The property of an answer that comes before all others."""
+
 
 class Property(NamedTuple):
     """Something every right answer has. `violation` gives the smallest counter-example in words, or None."""
@@ -107,13 +110,14 @@ class Exercise:
         try:
             self._check(answer)
         except ExerciseFailed as failed:
-            print(f"{self.name} is not right yet ({failed.violated}): below, the solution stands in for it.")
+            state = "written" if failed.violated == WRITTEN else f"right yet (not so: {failed.violated})"
+            print(f"{self.name} is not {state}: below, the solution stands in for it.")
             return self.reference
         return answer
 
     def _check(self, answer: Any) -> None:
         if unwritten := self._unwritten(answer):
-            self._fail("something is written", unwritten)
+            self._fail(WRITTEN, unwritten)
         if self.example is not None:
             if not callable(answer):
                 self._fail("it is a function", f"{self.name} is {answer!r}; give the function itself, not a result.")

@@ -16,7 +16,7 @@ class ExerciseFailed(Exception):  # noqa: N818  (a learner reads it; nothing is 
         self.exercise = exercise
         self.violated = violated
         self.example = example
-        super().__init__(f"{exercise}: not yet: {violated}. {example}")
+        super().__init__(f"{exercise}: not yet. Property that does not hold: {violated}. {example}")
 
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows in place of a traceback through the lab's own code."""

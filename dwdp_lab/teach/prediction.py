@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import NamedTuple
 
 from dwdp_lab.scenario.errors import ScenarioError
@@ -40,11 +41,19 @@ class Prediction:
             raise ScenarioError("my_guess", guess, f"a number is needed, in {self.unit}")
         self.keep("guess", self.key, float(guess))
         found = self.answer()
-        missed = abs(guess - found.value)
-        how = "close" if missed <= self.close else f"{_written(missed)} too {'low' if guess < found.value else 'high'}"
-        return Text(f"You guessed {_written(guess)} {self.unit}; it is {_written(found.value)}: {how}.\n{found.words}")
+        guessed, answer = _written(guess), _written(found.value)
+        how = f"{_apart(guessed, answer)} too {'low' if guess < found.value else 'high'}"
+        if abs(guess - found.value) <= self.close:
+            how = "close"
+        return Text(f"You guessed {guessed} {self.unit}; it is {answer}: {how}.\n{found.words}")
 
 
 def _written(value: float) -> str:
     """Three digits, and no exponent where there are thousands."""
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
+
+
+def _apart(one: str, other: str) -> str:
+    """The difference of two numbers as they are written, so that a reader who subtracts them finds the same."""
+    difference = abs(Decimal(one.replace(",", "")) - Decimal(other.replace(",", "")))
+    return f"{difference:,f}"

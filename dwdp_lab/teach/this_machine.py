@@ -6,6 +6,7 @@ from dwdp_lab.execute.cuda.refusal import check_gpus_here
 from dwdp_lab.execute.launch import RankMachineName
 from dwdp_lab.execute.run_result import host_environment
 from dwdp_lab.scenario.errors import ScenarioError
+from dwdp_lab.scenario.shipped import shipped
 from dwdp_lab.teach.shown import Text
 
 
@@ -28,3 +29,14 @@ def this_machine(machine: RankMachineName) -> Text:
         gpus = torch.cuda.device_count()  # asks the driver, and makes no context
         return Text(f"Ranks of this notebook are GPU ranks, on {gpus} GPU{'s' * (gpus > 1)} of a machine with {where}.")
     return Text(f"Ranks of this notebook are CPU ranks, on {where}. What they measure is this CPU, not a GPU.")
+
+
+def profile_of(machine: RankMachineName, device: str) -> str:
+    """The simulator's profile for what ranks ran on: the one whose name is in the GPU's, as `h200` is in `NVIDIA H200`.
+
+    `laptop` stands for any CPU, and `h100` for a GPU without a profile of its own: say so beside the numbers.
+    """
+    if machine == "cpu":
+        return "laptop"
+    names = sorted(shipped("hardware", ".json"), key=len, reverse=True)  # a GB200 is no B200
+    return next((name for name in names if name in device.lower()), "h100")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
@@ -44,7 +45,7 @@ def _cells(crowd: list[Bar], resolution: float) -> list[Bar]:
     for (start, end), amounts in zip(pairwise(edges), _amounts(crowd, edges), strict=True):
         for kind, pixels in amounts.items():
             overdue[kind] = overdue.get(kind, 0.0) + pixels
-        overdue[""] += end - start - sum(amounts.values())
+        overdue[""] += end - start - math.fsum(amounts.values())
         kind = max(overdue, key=lambda kind: overdue[kind])
         overdue[kind] -= end - start
         if shown and shown[-1].kind == kind and shown[-1].right == start:

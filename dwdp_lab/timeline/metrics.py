@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from dwdp_lab.timeline.segments import STATES, Interval, RankActivity, activities
@@ -71,9 +72,9 @@ def metrics(timeline: Timeline) -> Metrics:
 
 def _step_time(runs: list[RankActivity], steps: int, tokens: int) -> StepTime:
     """The mean step of some ranks that make `steps` steps and compute `tokens` tokens in all."""
-    total_us = sum(run.end_us - run.start_us for run in runs)
-    parts_us = [sum(_length_us(run.states[state]) for run in runs) for state in STATES]
-    copied_us = sum(_length_us(run.copy) for run in runs)
+    total_us = math.fsum(run.end_us - run.start_us for run in runs)
+    parts_us = [math.fsum(_length_us(run.states[state]) for run in runs) for state in STATES]
+    copied_us = math.fsum(_length_us(run.copy) for run in runs)
     exposed_us = parts_us[STATES.index("exposed_copy")]
     overlap_pct = 100.0 * (1.0 - exposed_us / copied_us) if copied_us else 100.0
     times_ms = [us / steps / 1e3 for us in (total_us, *parts_us)]
@@ -82,4 +83,4 @@ def _step_time(runs: list[RankActivity], steps: int, tokens: int) -> StepTime:
 
 
 def _length_us(intervals: list[Interval]) -> float:
-    return sum([end - start for start, end in intervals])
+    return math.fsum([end - start for start, end in intervals])

@@ -105,6 +105,58 @@ def test_results_are_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     assert figures["summary"]["split_buffers_bit_equal"] is True
 
 
+def test_results_in_e4m3_are_shown_beside_bf16(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("triton")
+    from dwdp_kernels import bench
+
+    timing = {"median_us": 1000.0, "low_us": 990.0, "high_us": 1100.0, "tflops": 1100.0, "fraction_of_limit": 0.8}
+    row = {
+        "experts": 8,
+        "rows": 4096,
+        "k": 2048,
+        "n": 1024,
+        "limit_us": 800.0,
+        "relative_error": 0.002,
+        "error_of_unquantised": 0.036,
+        **dict.fromkeys(("ours", "dense"), timing),
+        "ours_bf16": {**timing, "tflops": 650.0},
+        "torch_time_over_ours": None,
+        "buffers": {},
+    }
+    layer = {
+        "name": "some-layer",
+        "tokens": 512,
+        "limit_us": 700.0,
+        "relative_error": 0.003,
+        "error_of_unquantised": 0.052,
+        **dict.fromkeys(("ours", "ours_two_buffers", "ours_bf16"), timing),
+        "time_over_ours": {"ours_bf16": 1.62},
+    }
+
+    def measured(plan: bench.Plan, _say: bench.Say) -> dict[str, Any]:
+        assert plan.dtype == torch.float8_e4m3fn
+        return {
+            "device": "Some GPU",
+            "torch": "2.13",
+            "triton": "3.7.1",
+            "dtype": "float8_e4m3fn",
+            "ceilings": {"tflops": 1400.0, "gbps": 3000.0},
+            "grouped": [row],
+            "layers": [layer],
+            "summary": bench.summary([row], [layer]),
+        }
+
+    monkeypatch.setattr(bench_kernels, "lacking_for_kernels", lambda: None)
+    monkeypatch.setattr(bench, "run_bench", measured)
+    assert call("--dtype", "float8_e4m3fn") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for words in ("650", "none", "3.6e-02", "ours bf16", "1.62"):
+        assert words in shown
+    assert "torch's time over ours" not in shown
+
+
 def test_a_wrong_result_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("triton")
     from dwdp_kernels import bench

@@ -14,7 +14,7 @@ from dwdp_kernels.grouped_gemm_kernel import grouped_gemm_kernel
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-ELEMENTS = {"bf16": 2, "fp16": 2, "fp32": 4}
+ELEMENTS = {"bf16": 2, "fp16": 2, "fp32": 4, "fp8e4nv": 1}
 
 
 class Compiled(NamedTuple):
@@ -36,7 +36,9 @@ def compile_gemm(
     """Compile as launching would: every pointer, K and the output's width are multiples of 16."""
     tma = config.weights != "plain" and capability >= (9, 0)
     kinds = {
-        **dict.fromkeys(("x", "out"), f"*{element}"),
+        "x": f"*{element}",
+        "x_scales": "*fp32",
+        "out": "*bf16" if element == "fp8e4nv" else f"*{element}",
         **dict.fromkeys(("row_of_x", "offsets", "tile_expert", "tile_row", "tile_count"), "*i32"),
         "table": "*i64",
         **dict.fromkeys(("rows", "K", "OUT"), "i32"),
@@ -52,6 +54,8 @@ def compile_gemm(
         "SWIGLU": kind == "swiglu",
         "WHOLE_K": whole_k,
         "STORES": config.stores,
+        "SCALED": element == "fp8e4nv",
+        "PROMOTE": config.promote if element == "fp8e4nv" and capability[0] == 9 else 0,
     }
     names = grouped_gemm_kernel.arg_names
     source = ASTSource(

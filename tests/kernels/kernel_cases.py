@@ -74,12 +74,16 @@ def routed_case(
 
 
 def spread_over_buffers(weights: Sequence[Tensor], buffers: int, gap: int = 16) -> list[Tensor]:
-    """The same weights dealt to so many buffers, with NaN before, between and behind them."""
+    """The same weights dealt to so many buffers, with NaN before, between and behind them.
+
+    Of packed weights the bytes: 255 is NaN in e4m3, and four of them in fp32.
+    """
     size = weights[0].numel() + gap
+    nothing = math.nan if weights[0].is_floating_point() else 255
     kept = []
     for first in range(buffers):
         own = weights[first::buffers]
-        kept.append(torch.full((gap + len(own) * size,), math.nan, dtype=weights[0].dtype, device=weights[0].device))
+        kept.append(torch.full((gap + len(own) * size,), nothing, dtype=weights[0].dtype, device=weights[0].device))
         for place, weight in enumerate(own):
             kept[first][gap + place * size :][: weight.numel()].copy_(weight.flatten())
     return [

@@ -53,9 +53,11 @@ def test_work_is_counted_once() -> None:
     shape = GroupedShape(experts=3, rows=5, k=16, n=32)
     assert shape.flops == 2 * 5 * 16 * 32
     assert shape.moved_bytes(2) == 2 * (5 * 16 + 5 * 32 + 3 * 16 * 32)
+    assert shape.moved_bytes(1, 2) == 5 * 16 + 2 * 5 * 32 + 3 * 16 * 32
     layer = LayerShape("some", experts=4, top_k=2, hidden=32, inner=16, tokens=10)
     assert layer.flops == 10 * 2 * (2 * 32 * 32 + 2 * 16 * 32)
     assert layer.moved_bytes(2) == 2 * (4 * (32 * 32 + 16 * 32) + 2 * 10 * 32)
+    assert layer.moved_bytes(1, 2) == 4 * (32 * 32 + 16 * 32) + 2 * 2 * 10 * 32
 
 
 def test_the_limit_is_the_slower_of_computing_and_moving() -> None:

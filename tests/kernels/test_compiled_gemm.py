@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ from compiled_gemm import ELEMENTS, compile_gemm, instructions
 RULES = json.loads((Path(dwdp_data.__file__).parent / "kernels" / "default.json").read_text())["rules"]
 SHARED_KIB = {(7, 5): 64, (8, 0): 163, (8, 6): 99, (8, 9): 99, (9, 0): 227, (10, 0): 227, (12, 0): 99}
 """Shared memory of one program: CUDA programming guide, table of compute capabilities."""
+FIRST = {"bf16": (8, 0), "fp8e4nv": (8, 9)}
+"""Where a type begins to exist."""
 
 
 @pytest.fixture(autouse=True)
@@ -47,8 +50,9 @@ def rules() -> Iterator[tuple[dict[str, Any], Kind, tuple[int, int], str]]:
     [
         pytest.param(*case, id=f"{case[1]}-{case[2][0]}.{case[2][1]}-{case[3]}-{case[0]['config']['block_m']}")
         for case in rules()
-        # bf16 exists from Ampere on, and one of a family with equal shared memory is enough
-        if not (case[2] < (8, 0) and case[3] == "bf16") and case[2] not in ((8, 9), (10, 0))
+        if case[2] >= FIRST.get(case[3], (0, 0))
+        # one of a family with equal shared memory is enough, unless it is the first with e4m3
+        and (case[2] not in ((8, 9), (10, 0)) or case[2] == FIRST.get(case[3]))
     ],
 )
 def test_every_default_compiles_and_fits_its_devices(
@@ -86,6 +90,27 @@ def test_hopper_gathers_rows_in_pieces_of_16_bytes_while_weights_come_by_tma() -
     assert instructions(made.ptx, r"cp\.async\.cg\.shared")
     assert instructions(made.ptx, r"cp\.async\.bulk\.tensor\.4d\.shared")
     assert instructions(made.ptx, r"wgmma\.mma_async\.sync\.aligned\.m64n256k16\.f32\.bf16")
+    assert not made.spills
+
+
+E4M3_TILES = {
+    "fast": GemmConfig(128, 256, 128, stages=3, gather="separate"),
+    "promoted": GemmConfig(128, 128, 128, stages=4, gather="separate", promote=512),
+}
+
+
+@pytest.mark.parametrize("kind", ["product", "swiglu"])
+@pytest.mark.parametrize("sums", ["fast", "promoted"])
+def test_hopper_multiplies_e4m3_by_wgmma_and_waits_for_none_but_promoted_sums(kind: Kind, sums: str) -> None:
+    config = E4M3_TILES[sums]
+    made = compile_gemm(config, kind, (9, 0), "fp8e4nv", whole_k=False)
+    assert len(instructions(made.ptx, r"cp\.async\.bulk\.tensor\.\dd\.shared")) == 2
+    assert instructions(made.ptx, r"cp\.async\.bulk\.tensor\.3d\.global")
+    assert instructions(made.ptx, rf"wgmma\.mma_async\.sync\.aligned\.m64n{config.block_n}k32\.f32\.e4m3\.e4m3")
+    waits = re.findall(r"wgmma\.wait_group\.sync\.aligned (\d)", made.ptx)
+    assert waits.count("1") == 1, "each block's products run while the next block is issued"
+    # for all at the end of a tile; with promoted sums also where they are added
+    assert waits.count("0") == 1 + (sums == "promoted")
     assert not made.spills
 
 

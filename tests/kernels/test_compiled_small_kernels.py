@@ -14,6 +14,7 @@ if sys.platform != "linux":
 
 import triton
 from dwdp_kernels.choice_kernel import choice_kernel
+from dwdp_kernels.quantise_kernel import quantise_kernel
 from dwdp_kernels.rotary_kernel import rotary_kernel
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -40,3 +41,17 @@ def test_they_compile_without_local_memory(element: str, capability: int) -> Non
     chosen = {"logits": "*fp32", "bias": "*fp32", "ids": "*i32", "weights": f"*{element}", "experts": "i32"}
     sizes = {"TOP_K": 8, "NORMALISE": True, "PADDED": 128, "PLACES": 8}
     assert ".local" not in compiled(choice_kernel, chosen, sizes, capability, 1)
+
+
+@pytest.mark.parametrize("capability", [89, 90, 100])
+@pytest.mark.parametrize(("block", "warps"), [(1024, 1), (8192, 8)])
+def test_quantising_keeps_rows_in_registers_and_casts_by_one_instruction(
+    capability: int, block: int, warps: int
+) -> None:
+    kinds = {"x": "*bf16", "values": "*fp8e4nv", "scales": "*fp32", "K": "i32", "least": "fp32", "factor": "fp32"}
+    rounds = capability < 90
+    ptx = compiled(quantise_kernel, kinds, {"BLOCK": block, "ROUND": rounds}, capability, warps)
+    assert ("cvt.rn.satfinite.e4m3x2.f32" in ptx) == (not rounds), (
+        "elsewhere by way of fp16, with nothing left to round"
+    )
+    assert ".local" not in ptx

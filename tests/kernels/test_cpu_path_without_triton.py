@@ -8,7 +8,9 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["grouped_mlp", "gemm_config", "bench_problems", "expert_table"])
+@pytest.mark.parametrize(
+    "module", ["grouped_mlp", "gemm_config", "bench_problems", "expert_table", "scaled_experts", "scaled_grouped_mlp"]
+)
 def test_it_does_not_load_triton(module: str) -> None:
     code = f"""
 import sys

@@ -32,7 +32,7 @@ PROBLEMS = st.builds(
     rows=st.integers(1, 10**6),
     k=st.integers(1, 1000).map(lambda k: 16 * k),
     n=st.integers(1, 2000).map(lambda n: 16 * n),
-    element_bytes=st.sampled_from([2, 4]),
+    element_bytes=st.sampled_from([1, 2, 4]),
 )
 CAPABILITIES = st.sampled_from([(0, 0), (7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (10, 3), (12, 0)])
 ONE = Problem("product", 64, 65536, 2048, 1024, 2)
@@ -73,6 +73,12 @@ def test_every_device_gets_a_configuration_for_every_problem(problem: Problem, c
 def test_few_rows_per_expert_get_lower_tiles_on_hopper() -> None:
     many, few = (default_config(ONE._replace(rows=64 * each), (9, 0)) for each in (1024, 16))
     assert many.block_m > few.block_m
+
+
+def test_sums_are_promoted_after_whole_blocks() -> None:
+    assert GemmConfig(64, 64, 128, promote=512).promote == 512
+    with pytest.raises(ValueError, match=r"promote is 64: whole blocks of k \(128 columns\)"):
+        GemmConfig(64, 64, 128, promote=64)
 
 
 @pytest.mark.usefixtures("tables")

@@ -13,7 +13,7 @@ from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.teach.exercise import Exercise
 from dwdp_lab.teach.failure import ExerciseFailed
 from dwdp_lab.teach.lesson import LESSONS, lesson
-from dwdp_lab.teach.prediction import Prediction
+from dwdp_lab.teach.prediction import Prediction, Revealed
 
 SOLUTIONS = Path(__file__).parents[2] / "notebooks" / "solutions"
 each_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.key)
@@ -92,14 +92,14 @@ def test_cells_go_on_with_the_answer_or_with_the_solution(capsys: pytest.Capture
     mine = written(exercise, exercise.solution_code)
     assert exercise.or_solution(mine) is mine
     assert capsys.readouterr().out == ""
-    for wrong, why in (
-        (..., "something is written"),
-        (written(exercise, exercise.stub), "something is written"),
-        (lambda *_: 0.0, "a copy with nothing beside it is exposed"),
+    for wrong, state in (
+        (..., "written"),
+        (written(exercise, exercise.stub), "written"),
+        (lambda *_: 0.0, "right yet (not so: a copy with nothing beside it is exposed)"),
     ):
         assert exercise.or_solution(wrong) is exercise.reference
         said = capsys.readouterr().out
-        assert said == f"exposed_us is not right yet ({why}): below, the solution stands in for it.\n"
+        assert said == f"exposed_us is not {state}: below, the solution stands in for it.\n"
     with pytest.raises(ScenarioError, match="or_solution = 'decisions': its solution is a text"):
         named("judging.decisions").or_solution(...)
 
@@ -155,6 +155,23 @@ def test_predictions_are_answered_only_after_a_guess(prediction: Prediction) -> 
     assert "too low" in prediction.reveal(value - 2 * prediction.close)
     with pytest.raises(ScenarioError, match="my_guess = 'many'"):
         prediction.reveal("many")
+
+
+@pytest.mark.parametrize(
+    ("guess", "value", "words"),
+    [
+        (5, 10.664, "You guessed 5 %; it is 10.7: 5.7 too low."),
+        (5.25, 10.664, "You guessed 5.25 %; it is 10.7: 5.45 too low."),
+        (18, 11.69, "You guessed 18 %; it is 11.7: 6.3 too high."),
+        (1500, 999.7, "You guessed 1,500 %; it is 1,000: 500 too high."),
+        (0.5, 0.03125, "You guessed 0.5 %; it is 0.0312: 0.4688 too high."),
+        (-3, 250, "You guessed -3 %; it is 250: 253 too low."),
+        (10, 10.664, "You guessed 10 %; it is 10.7: close."),
+    ],
+)
+def test_who_subtracts_what_is_shown_finds_the_difference_that_is_shown(guess: float, value: float, words: str) -> None:
+    prediction = Prediction("key", "How many?", "%", 0.2 if value < 1 else 1.0, lambda: Revealed(value, "So it is."))
+    assert prediction.reveal(guess) == f"{words}\nSo it is."
 
 
 def test_a_result_in_place_of_the_function_is_told_apart() -> None:

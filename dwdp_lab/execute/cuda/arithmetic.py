@@ -1,7 +1,4 @@
-"""The arithmetic of the CUDA machine: Triton kernels on a GPU, and plain torch, which they are checked against.
-
-Which of the two is decided here alone, by the kind of device.
-"""
+"""What the CUDA machine computes with: Triton kernels on a GPU, or plain torch, which they are checked against."""
 
 from __future__ import annotations
 
@@ -64,14 +61,3 @@ class Arithmetic(Protocol):
 
     def beside_collectives(self) -> Arithmetic:
         """The same bits, on a GPU some of whose processors collectives may hold all the while."""
-
-
-def arithmetic_on(device: torch.device) -> Arithmetic:
-    """Triton's kernels on a GPU, plain torch elsewhere."""
-    if device.type == "cuda":
-        from dwdp_lab.execute.cuda.triton_arithmetic import TritonArithmetic
-
-        return TritonArithmetic()
-    from dwdp_lab.execute.cuda.torch_arithmetic import TorchArithmetic
-
-    return TorchArithmetic()

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
-from dwdp_lab.execute.cuda.arithmetic import Arithmetic, arithmetic_on
+from dwdp_lab.execute.cuda.arithmetic import Arithmetic
+from dwdp_lab.execute.cuda.choose_arithmetic import arithmetic_on
 from dwdp_lab.execute.cuda.device import Copy, Device, Stream
 from dwdp_lab.execute.cuda.kept import Kept
 from dwdp_lab.execute.cuda.meeting import Meeting

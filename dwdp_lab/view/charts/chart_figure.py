@@ -7,10 +7,10 @@ from typing import Any
 import plotly.graph_objects as go
 
 from dwdp_lab.timeline.palette import INK
-from dwdp_lab.view.charts.chart import Chart
+from dwdp_lab.view.charts.chart_data import ChartData
 
 
-def chart_figure(chart: Chart) -> go.Figure:
+def chart_figure(chart: ChartData) -> go.Figure:
     """The same chart to zoom and hover."""
     figure = go.Figure()
     for bars in chart.bars:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dwdp_lab.timeline.words import figures
 from dwdp_lab.view.charts.axis import Axis, axis
-from dwdp_lab.view.charts.chart import Bars, Chart, Curve
+from dwdp_lab.view.charts.chart_data import Bars, ChartData, Curve
 from dwdp_lab.view.charts.svg_parts import GRID, MUTED, document, dot, lines, path, rectangle, text
 
 MARGIN, LEFT, PLOT_HEIGHT = 16, 70, 270
 
 
-def chart_svg(chart: Chart, width: int = 720) -> str:
+def chart_svg(chart: ChartData, width: int = 720) -> str:
     """Title, plot, legend, what it shows in words, and what it is worth."""
     parts = [text(MARGIN, 26, chart.title, 15, weight=600)]
     top, bottom, right = 44.0, 44.0 + PLOT_HEIGHT, float(width - MARGIN - 10)
@@ -35,7 +35,7 @@ def chart_svg(chart: Chart, width: int = 720) -> str:
     return document(width, y + 2, chart.title, chart.words, parts)
 
 
-def _axes(chart: Chart, left: float, right: float, bottom: float, top: float) -> tuple[Axis, Axis]:
+def _axes(chart: ChartData, left: float, right: float, bottom: float, top: float) -> tuple[Axis, Axis]:
     heights = [y for curve in chart.curves for y in curve.y] + [value for _, value in chart.limits]
     if chart.stacked:
         heights += [sum(column) for column in zip(*[bars.values for bars in chart.bars], strict=True)]
@@ -48,7 +48,7 @@ def _axes(chart: Chart, left: float, right: float, bottom: float, top: float) ->
     return axis(places, left, right, chart.log_x, from_zero=False), vertical
 
 
-def _frame(chart: Chart, horizontal: Axis, vertical: Axis) -> list[str]:
+def _frame(chart: ChartData, horizontal: Axis, vertical: Axis) -> list[str]:
     parts = []
     for value, written in vertical.ticks():
         y = vertical.place(value)
@@ -69,7 +69,7 @@ def _frame(chart: Chart, horizontal: Axis, vertical: Axis) -> list[str]:
     return [*parts, text(18, (vertical.start + vertical.end) / 2, chart.y_title, 11.5, anchor="middle", turned=True)]
 
 
-def _bars(chart: Chart, bars: Bars, group: int, horizontal: Axis, vertical: Axis) -> list[str]:
+def _bars(chart: ChartData, bars: Bars, group: int, horizontal: Axis, vertical: Axis) -> list[str]:
     groups = 1 if chart.stacked else len(chart.bars)
     width = min(90.0, (horizontal.place(1) - horizontal.place(0)) * 0.72) / groups
     parts = []
@@ -93,7 +93,7 @@ def _curve(curve: Curve, horizontal: Axis, vertical: Axis) -> list[str]:
     return parts
 
 
-def _labels(chart: Chart, horizontal: Axis, vertical: Axis) -> list[str]:
+def _labels(chart: ChartData, horizontal: Axis, vertical: Axis) -> list[str]:
     """The words beside points, each below its point and clear of other points and words."""
     named = [
         (horizontal.place(x), vertical.place(y), label)
@@ -111,7 +111,7 @@ def _labels(chart: Chart, horizontal: Axis, vertical: Axis) -> list[str]:
     return parts
 
 
-def _legend(chart: Chart, y: float, width: int) -> tuple[list[str], float]:
+def _legend(chart: ChartData, y: float, width: int) -> tuple[list[str], float]:
     """The names of what is drawn, and where the text after them stands."""
     entries: list[tuple[str, str, bool, bool]] = [(bars.label, bars.colour, False, False) for bars in chart.bars]
     entries += [(c.label, c.colour, c.line, c.dashed) for c in chart.curves if c.label and not c.labels]

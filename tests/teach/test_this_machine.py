@@ -1,0 +1,27 @@
+"""Which profile stands for the machine that ranks of a notebook run on."""
+
+from __future__ import annotations
+
+import pytest
+
+from dwdp_lab.simulate.hardware import load_hardware
+from dwdp_lab.teach.this_machine import profile_of
+
+
+@pytest.mark.parametrize(
+    ("device", "profile"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA H200", "h200"),
+        ("NVIDIA B200", "b200"),
+        ("NVIDIA GB200", "gb200"),
+        ("NVIDIA RTX A6000", "h100"),
+    ],
+)
+def test_a_gpu_has_the_profile_that_its_name_tells(device: str, profile: str) -> None:
+    assert profile_of("cuda", device) == profile
+    assert load_hardware(profile).name == profile
+
+
+def test_every_cpu_is_a_laptop() -> None:
+    assert profile_of("cpu", "Some H100 of a CPU") == "laptop"
