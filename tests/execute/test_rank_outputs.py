@@ -67,6 +67,10 @@ def test_bf16_and_a_skewed_router(two_ranks: Ranks) -> None:
     check_all_strategies(two_ranks, several_steps(2, **{"model": ODD_MODEL, "workload.router_skew": 1.0}))
 
 
+def test_layers_without_experts_in_between_and_at_the_end(two_ranks: Ranks) -> None:
+    check_all_strategies(two_ranks, several_steps(2, **{"model.layers": 6, "model.more_dense_layers": [2, 3, 5]}))
+
+
 @pytest.mark.parametrize("model", [SCALED_MODEL, ODD_SCALED_MODEL], ids=["bf16", "fp32 odd"])
 def test_experts_in_e4m3(three_ranks: Ranks, model: dict[str, Any]) -> None:
     check_all_strategies(three_ranks, several_steps(3, model=model))

@@ -53,7 +53,4 @@ def local_tensors(store: ExpertStore, layer: int, experts: range) -> dict[str, T
 def tables_of_store(store: ExpertStore, experts: range) -> dict[int, LayerTables]:
     """By decoder layer, of experts that the store has; entry 0 of a table is the first of them."""
     shape = store.plan.shape
-    return {
-        layer: tables_of(shape, local_tensors(store, layer, experts))
-        for layer in range(shape.dense_layers, shape.layers)
-    }
+    return {layer: tables_of(shape, local_tensors(store, layer, experts)) for layer in shape.layers_with_experts}
