@@ -31,6 +31,10 @@ class Quantised(NamedTuple):
         """[..., K] float64: the numbers that it stands for."""
         return self.values.double() * self.scales.double()[..., None]
 
+    def taken(self, rows: Tensor) -> Quantised:
+        """The rows [n] of [R, K], copied; as bytes, since torch cannot index e4m3 everywhere."""
+        return Quantised(self.values.view(torch.uint8).index_select(0, rows).view(E4M3), self.scales[rows])
+
 
 def quantise(x: Tensor) -> Quantised:
     """Each row of x [..., K], its largest magnitude to 448, rounded to the nearest, ties to even.

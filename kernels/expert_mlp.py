@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 import triton
 from dwdp_kernels.combine_kernel import combine_kernel
+from dwdp_kernels.e4m3 import Quantised
 from dwdp_kernels.expert_table import ExpertTable
 from dwdp_kernels.gemm_config import GemmConfig
 from dwdp_kernels.grouped_gemm import Rows, config_for, multiply, problem_of
@@ -31,19 +32,26 @@ class LayerConfig(NamedTuple):
 
 
 def expert_mlp(
-    x: Tensor, ids: Tensor, weights: Tensor, w13: ExpertTable, w2: ExpertTable, config: LayerConfig | None = None
+    x: Tensor | Quantised,
+    ids: Tensor,
+    weights: Tensor,
+    w13: ExpertTable,
+    w2: ExpertTable,
+    config: LayerConfig | None = None,
 ) -> Tensor:
     """[T, H]: for each row of x [T, H] the sum over j of weights[t, j] * MLP_ids[t, j](x[t]).
 
     ids and weights are [T, k]; an id outside 0 .. E - 1 counts for nothing. w13[e] is [2I, H] (gate, then up),
     w2[e] is [H, I]. Sums are fp32; the product of gate and up, each expert's row and the result are rounded to x's
-    type. The terms of a token are added in the order of j. Raises ValueError for tensors that do not fit.
+    type, or to that of `weights` if x comes quantised (quantise_rows), which saves doing it here. The terms of a token
+    are added in the order of j. Raises ValueError for tensors that do not fit.
     """
-    _check(x, ids, weights, w13, w2)
+    values, scales, dtype = (*x, weights.dtype) if isinstance(x, Quantised) else (x, None, x.dtype)
+    _check(values, ids, weights, w13, w2)
     if not ids.numel():
-        return torch.zeros_like(x)
+        return torch.zeros(values.shape, dtype=dtype, device=values.device)
     routes = route_visits(ids, w13.experts)
-    gathered = Rows(x, routes.offsets, routes.token_of_row)
+    gathered = Rows(values, routes.offsets, routes.token_of_row, scales, dtype)
     if config is None:
         config = choose_layer_config(gathered, w13, w2)
     tiles = tiles_of(routes.offsets, gathered.total, config.up.block_m)

@@ -11,26 +11,33 @@ import itertools
 from collections.abc import Sequence
 
 import torch
-from dwdp_kernels.e4m3 import Quantised
+from dwdp_kernels.e4m3 import Quantised, quantise
 from dwdp_kernels.scaled_mlp import scaled_swiglu_mlp
 from torch import Tensor
 from torch.nn import functional
 
 Weight = Tensor | Quantised
 """[N, K], plain or in e4m3 with a scale per row."""
+Rows = Tensor | Quantised
+"""What goes into experts, [R, K]; for weights in e4m3 it may be quantised already, row by row."""
 
 # CPU and GPU matrix products pick their code by how their operands are aligned, and sum in another order then
 _ALIGNMENT_BYTES = 64
 
 
-def grouped_mlp(x: Tensor, ids: Tensor, weights: Tensor, w13: Sequence[Weight], w2: Sequence[Weight]) -> Tensor:
+def grouped_mlp(x: Rows, ids: Tensor, weights: Tensor, w13: Sequence[Weight], w2: Sequence[Weight]) -> Tensor:
     """[T, H]: for each row of x [T, H] the sum over j of weights[t, j] * MLP_ids[t, j](x[t]).
 
     ids and weights are [T, k]; w13[e] is [2I, H] (gate, then up), w2[e] is [H, I].
     """
     order, offsets = sort_by_expert(ids, len(w13))
-    rows = expert_rows(x[order // ids.shape[1]], offsets, w13, w2)
-    return weighted_sum(rows[order.argsort()].view(*ids.shape, x.shape[1]), weights)
+    rows = expert_rows(rows_of(x, order // ids.shape[1]), offsets, w13, w2, weights.dtype)
+    return weighted_sum(rows[order.argsort()].view(*ids.shape, rows.shape[1]), weights)
+
+
+def rows_of(x: Rows, rows: Tensor) -> Rows:
+    """The rows [n] of x [R, K], copied."""
+    return x.taken(rows) if isinstance(x, Quantised) else x[rows]
 
 
 def sort_by_expert(ids: Tensor, experts: int) -> tuple[Tensor, list[int]]:
@@ -43,32 +50,48 @@ def sort_by_expert(ids: Tensor, experts: int) -> tuple[Tensor, list[int]]:
     return visits.argsort(stable=True), [0, *counts.cumsum(0).tolist()]
 
 
-def expert_rows(x: Tensor, offsets: Sequence[int] | Tensor, w13: Sequence[Weight], w2: Sequence[Weight]) -> Tensor:
-    """[R, H]: rows offsets[e] to offsets[e + 1] of x [R, H] through expert e's MLP.
+def expert_rows(
+    x: Rows,
+    offsets: Sequence[int] | Tensor,
+    w13: Sequence[Weight],
+    w2: Sequence[Weight],
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """[R, H]: rows offsets[e] to offsets[e + 1] of x [R, H] through expert e's MLP, in x's type.
+
+    For quantised rows `dtype` tells the type.
 
     An expert's rows come out the same, bit for bit, whatever the other experts do and whichever buffer holds
     its weights. Raises ValueError when offsets, weights and rows do not fit together.
     """
     ends = offsets.tolist() if isinstance(offsets, Tensor) else list(offsets)
-    if len(ends) != len(w13) + 1 or len(w13) != len(w2) or ends[0] != 0 or ends[-1] != len(x):
+    shape, kind = (x.values.shape, dtype) if isinstance(x, Quantised) else (x.shape, x.dtype)
+    if len(ends) != len(w13) + 1 or len(w13) != len(w2) or ends[0] != 0 or ends[-1] != shape[0]:
         raise ValueError(
             f"offsets 0 to R, one more than experts, are needed; got {len(ends)} offsets from {ends[0]} to "
-            f"{ends[-1]} for {len(x)} rows, {len(w13)} w13 and {len(w2)} w2"
+            f"{ends[-1]} for {shape[0]} rows, {len(w13)} w13 and {len(w2)} w2"
         )
     results = [
-        expert_mlp_of(x[start:end], w13[expert], w2[expert])
+        _expert_mlp(_between(x, start, end), w13[expert], w2[expert], kind)
         for expert, (start, end) in enumerate(itertools.pairwise(ends))
         if start < end
     ]
-    return torch.cat(results) if results else torch.empty_like(x)
+    device = (x.values if isinstance(x, Quantised) else x).device
+    return torch.cat(results) if results else torch.empty(shape, dtype=kind, device=device)
 
 
-def expert_mlp_of(x: Tensor, w13: Weight, w2: Weight) -> Tensor:
-    """[R, H]: rows x [R, H] through one expert's MLP. Raises TypeError for one weight with scales and one without."""
+def _between(x: Rows, start: int, end: int) -> Rows:
+    return Quantised(*(part[start:end] for part in x)) if isinstance(x, Quantised) else x[start:end]
+
+
+def _expert_mlp(x: Rows, w13: Weight, w2: Weight, dtype: torch.dtype | None) -> Tensor:
+    """Rows x [R, H] through one expert's MLP. Raises TypeError for scales that are missing somewhere."""
     if isinstance(w13, Quantised) and isinstance(w2, Quantised):
-        return scaled_swiglu_mlp(x, w13, w2)
-    if isinstance(w13, Quantised) or isinstance(w2, Quantised):
-        raise TypeError("one of an expert's weights has scales and the other none: both or none are needed")
+        if dtype is None:
+            raise TypeError("quantised rows do not tell the result's type: give `dtype`")
+        return scaled_swiglu_mlp(x if isinstance(x, Quantised) else quantise(x), w13, w2, dtype)
+    if isinstance(w13, Quantised) or isinstance(w2, Quantised) or isinstance(x, Quantised):
+        raise TypeError("an expert's weights have scales, both of them, or neither they nor the rows: one is mixed up")
     return swiglu_mlp(x, w13, w2)
 
 

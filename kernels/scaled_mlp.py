@@ -14,21 +14,21 @@ _NUMBERS = torch.arange(256, dtype=torch.uint8).view(E4M3).float()
 """All of e4m3, by their bits."""
 
 
-def scaled_swiglu_mlp(x: Tensor, w13: Quantised, w2: Quantised) -> Tensor:
-    """w2 (silu(gate) * up) of x [R, H], w13 [2I, H], w2 [H, I], in x's type.
+def scaled_swiglu_mlp(x: Quantised, w13: Quantised, w2: Quantised, dtype: torch.dtype) -> Tensor:
+    """w2 (silu(gate) * up) of x [R, H], w13 [2I, H], w2 [H, I], in a type that is not e4m3.
 
-    Rows of x, and of the product of gate and up once it is rounded to x's type, are quantised each by itself. Sums are
-    fp32. scaled_grouped_mlp.py is the reference.
+    The product of gate and up, once it is rounded to that type, is quantised again, each row by itself. Sums are fp32.
+    scaled_grouped_mlp.py is the reference.
     """
     gate, up = scaled_linear(x, w13).chunk(2, dim=-1)
-    return scaled_linear((functional.silu(gate) * up).to(x.dtype), w2).to(x.dtype)
+    inner = (functional.silu(gate) * up).to(dtype)
+    if not inner.numel():  # a rank of `tensor` may have no column at all
+        return torch.zeros(len(inner), len(w2.values), dtype=dtype, device=inner.device)
+    return scaled_linear(quantise(inner), w2).to(dtype)
 
 
-def scaled_linear(x: Tensor, weight: Quantised) -> Tensor:
-    """[R, N] fp32: x [R, K], quantised row by row, times weight [N, K], both multiplied by their scales at the end."""
-    if not x.numel():  # a rank of `tensor` may have no column at all
-        return torch.zeros(len(x), len(weight.values), device=x.device)
-    rows = quantise(x)
+def scaled_linear(rows: Quantised, weight: Quantised) -> Tensor:
+    """[R, N] fp32: rows [R, K] times weight [N, K], both multiplied by their scales at the end."""
     # fresh tensors, so that their alignment, and with it the order of sums, is the same wherever the weight lies
     product = functional.linear(in_fp32(rows.values), in_fp32(weight.values))
     return product * rows.scales[:, None] * weight.scales

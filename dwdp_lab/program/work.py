@@ -122,10 +122,10 @@ class WorkModel:
             # a row: permuted (in, out), SwiGLU (two in, one out), summed (in); a token: residual (two in, one out)
             unfused = rows * (3 * model.hidden + 3 * model.expert_intermediate) + own_tokens * 3 * model.hidden
             terms.append(self._activations(unfused))
-        if rows and model.expert_dtype == "fp8_channel":
-            # a token that is here is quantised once, whatever its visits, and each visit's product of gate and up
-            terms.append(self._quantising(min(tokens, rows), model.hidden))
-            terms.append(self._quantising(rows, model.expert_intermediate))
+        if model.expert_dtype == "fp8_channel":
+            # a token once, at home, and wherever it visits an expert the product of gate and up
+            quantised = (own_tokens, model.hidden), (rows, model.expert_intermediate)
+            terms += [self._quantising(*each) for each in quantised if each[0]]
         return tuple(terms)
 
     def _quantising(self, rows: float, columns: int) -> Work:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from dwdp_lab.scenario.allowed import NoneWord
 from dwdp_lab.scenario.errors import ScenarioError
-from dwdp_lab.scenario.precision import BYTES_PER_PARAM, ExpertPrecision, Precision, scaled_bytes
+from dwdp_lab.scenario.precision import BYTES_PER_PARAM, CHANNEL_SCALE_BYTES, ExpertPrecision, Precision, scaled_bytes
 
 
 class GroupedQueryAttention(BaseModel):
@@ -203,12 +203,9 @@ class ModelShape(BaseModel):
 
     @property
     def dispatch_bytes(self) -> float:
-        """Bytes of one element on its way to an expert: tokens are quantised before they are sent.
-
-        Not so with `fp8_channel`: ranks send rows of `dtype`, and quantise where they compute.
-        """
-        if self.expert_dtype == "fp8_channel":
-            return self.activation_bytes
+        """Bytes of one element on its way to an expert: tokens are quantised before they are sent."""
+        if self.expert_dtype == "fp8_channel":  # with a scale per row
+            return 1.0 + CHANNEL_SCALE_BYTES / self.hidden
         return min(BYTES_PER_PARAM[self.dtype], BYTES_PER_PARAM[self.expert_dtype])
 
 

@@ -39,7 +39,7 @@ def test_products_of_e4m3_are_exact_up_to_sums_in_fp32() -> None:
     x = torch.randn(30, 512, generator=torch.Generator().manual_seed(0))
     weight = quantise(torch.randn(48, 512, generator=torch.Generator().manual_seed(1)))
     exact = quantise(x).exact() @ weight.exact().T
-    assert relative_error(scaled_linear(x, weight), exact) < 1e-6
+    assert relative_error(scaled_linear(quantise(x), weight), exact) < 1e-6
 
 
 def test_all_numbers_of_e4m3_are_looked_up_as_they_are() -> None:
@@ -57,19 +57,32 @@ def test_rows_come_out_the_same_from_any_buffers_and_beside_any_others() -> None
         spread = [spread_over_buffers(list(each), buffers) for each in packed]
         found = ([unpack_expert(each, *size) for each in part] for part, size in zip(spread, sizes, strict=True))
         assert torch.equal(expert_rows(case.x, offsets, *found), one)
-    alone = scaled_swiglu_mlp(case.x[7:30], *(part[2] for part in quantised(case)))
-    assert torch.equal(one[7:30], alone)
+    w13, w2 = (part[2] for part in quantised(case))
+    assert torch.equal(one[7:30], scaled_swiglu_mlp(quantise(case.x[7:30]), w13, w2, torch.bfloat16))
+
+
+def test_rows_that_come_quantised_give_the_same() -> None:
+    case = routed_case(40, 2, 4, 48, 32, torch.bfloat16)
+    whole = grouped_mlp(*case[:3], *quantised(case))
+    assert torch.equal(grouped_mlp(quantise(case.x), *case[1:3], *quantised(case)), whole)
+    order = torch.randperm(40)
+    assert torch.equal(quantise(case.x).taken(order).exact(), quantise(case.x[order]).exact())
+    with pytest.raises(TypeError, match="give `dtype`"):
+        expert_rows(quantise(case.x), [0, 40, 40, 40, 40], *quantised(case))
 
 
 def test_a_row_of_zeros_and_no_columns_give_zeros() -> None:
     w13, w2 = quantise(torch.ones(32, 16)), quantise(torch.ones(16, 16))
-    assert not scaled_swiglu_mlp(torch.zeros(3, 16), w13, w2).any()
-    none = Quantised(w2.values[:, :0], w2.scales)
-    assert torch.equal(scaled_linear(torch.empty(3, 0), none), torch.zeros(3, 16))
+    assert not scaled_swiglu_mlp(quantise(torch.zeros(3, 16)), w13, w2, torch.float32).any()
+    rows, none = (
+        quantise(torch.ones(3, 16)),
+        (Quantised(w13.values[:0], w13.scales[:0]), Quantised(w2.values[:, :0], w2.scales)),
+    )
+    assert torch.equal(scaled_swiglu_mlp(rows, *none, torch.float32), torch.zeros(3, 16))
 
 
 def test_scales_belong_to_both_weights_of_an_expert() -> None:
     x, w13, w2 = torch.ones(1, 16), torch.ones(32, 16), torch.ones(16, 16)
-    for mixed in ((quantise(w13), w2), (w13, quantise(w2))):
-        with pytest.raises(TypeError, match="both or none"):
-            expert_rows(x, [0, 1], *([each] for each in mixed))
+    for rows, *mixed in ((x, quantise(w13), w2), (x, w13, quantise(w2)), (quantise(x), w13, w2)):
+        with pytest.raises(TypeError, match="one is mixed up"):
+            expert_rows(rows, [0, 1], *([each] for each in mixed), dtype=torch.float32)

@@ -82,10 +82,20 @@ def test_products_run_at_the_rate_of_fp8_and_rows_are_quantised() -> None:
     assert visits.hbm_bytes == pytest.approx(8 * 16384 * (3 * 768 + 4))
 
 
-def test_a_rank_of_dep_quantises_no_more_rows_than_it_gets_tokens() -> None:
-    _, _, tokens, visits = WorkModel(qwen(**{"strategy.name": "dep"})).computed_experts(0, 0, 0)
-    assert tokens.hbm_bytes == 4 * 16384 * (3 * 2048 + 4)
+def test_a_rank_of_dep_quantises_its_own_tokens_and_sends_them_so() -> None:
+    work = WorkModel(qwen(**{"strategy.name": "dep"}))
+    _, _, tokens, visits = work.computed_experts(0, 0, 0)
+    assert tokens.hbm_bytes == 16384 * (3 * 2048 + 4)
     assert visits.hbm_bytes == pytest.approx(2 * 4 * 16384 * (3 * 768 + 4))
+    assert work.gather_tokens(0, 0).sent_bytes[1] == 16384 * (2048 + 4)
+    assert work.reduce_tokens(0, 0).sent_bytes[1] == 16384 * 2048 * 2
+
+
+def test_a_rank_without_tokens_quantises_those_of_others_for_the_second_product_alone() -> None:
+    lengths = {"kind": "explicit", "lengths": [[], [64], [64], [64]]}
+    works = WorkModel(qwen(workload=lengths, **{"strategy.name": "dep"})).computed_experts(0, 0, 0)
+    assert [each.unit for each in works] == ["grouped_gemm", "activations", "activations"]
+    assert works[2].hbm_bytes == pytest.approx(3 * 64 * 2 * (3 * 768 + 4))
 
 
 def test_shared_experts_are_multiplied_in_the_model_s_type() -> None:

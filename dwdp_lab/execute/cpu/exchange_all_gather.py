@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from dwdp_lab.execute.cpu.exchange_rows import exchange_rows, packed, partial_sums, unpacked
+from dwdp_lab.execute.cpu.exchange_rows import exchange_rows, outgoing, packed, partial_sums, unpacked
 from dwdp_lab.execute.cpu.staging import ExpertTensors
 from dwdp_lab.model.layers import Routing
 
@@ -20,17 +20,18 @@ from dwdp_lab.model.layers import Routing
 class AllGatherExchange:
     """`tokens[r]` is how many tokens rank r has in this step."""
 
-    def __init__(self, routing: Routing, cuts: Sequence[range], rank: int, tokens: Sequence[int]) -> None:
+    def __init__(self, routing: Routing, cuts: Sequence[range], rank: int, tokens: Sequence[int], scaled: bool) -> None:
         self.mine = cuts[rank]
         self.rank = rank
         self.tokens = tokens
-        own = packed(routing)
+        leaving = (*outgoing(routing.normed, scaled), routing.ids, routing.weights)
+        own = packed(leaving)
         padded = torch.zeros(max(1, *tokens), own.shape[1], dtype=torch.uint8)
         padded[: len(own)] = own
         everyone = torch.empty(len(cuts), *padded.shape, dtype=torch.uint8)
         dist.all_gather(list(everyone), padded)
         rows = torch.cat([everyone[peer, :count] for peer, count in enumerate(tokens)])
-        self.arrived = unpacked(rows, routing)
+        self.arrived = unpacked(rows, leaving)
         self.partial = torch.empty(0)
 
     def compute(self, weights: ExpertTensors) -> None:

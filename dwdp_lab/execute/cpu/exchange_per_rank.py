@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dwdp_lab.execute.cpu.exchange_rows import exchange_rows, gather_counts, packed, partial_sums, unpacked
+from dwdp_lab.execute.cpu.exchange_rows import exchange_rows, gather_counts, outgoing, packed, partial_sums, unpacked
 from dwdp_lab.execute.cpu.staging import ExpertTensors
 from dwdp_lab.model.layers import Routing
 
@@ -15,15 +15,16 @@ from dwdp_lab.model.layers import Routing
 class PerRankExchange:
     """A token goes to every rank with any of its experts; partial sums come back, added in rank order."""
 
-    def __init__(self, routing: Routing, cuts: Sequence[range], rank: int) -> None:
+    def __init__(self, routing: Routing, cuts: Sequence[range], rank: int, scaled: bool) -> None:
         self.mine = cuts[rank]
         self.own_tokens = len(routing.ids)
         visits = [(routing.ids >= cut.start) & (routing.ids < cut.stop) for cut in cuts]
         self.tokens = [visit.any(1).nonzero()[:, 0] for visit in visits]
         self.sent = [len(tokens) for tokens in self.tokens]
         self.received: list[int] = gather_counts(torch.tensor(self.sent), len(cuts))[:, rank].tolist()
-        rows = exchange_rows(packed(routing)[torch.cat(self.tokens)], self.sent, self.received)
-        self.arrived = unpacked(rows, routing)
+        leaving = (*outgoing(routing.normed, scaled), routing.ids, routing.weights)
+        rows = exchange_rows(packed(leaving)[torch.cat(self.tokens)], self.sent, self.received)
+        self.arrived = unpacked(rows, leaving)
         self.partial = torch.empty(0)
 
     def compute(self, weights: ExpertTensors) -> None:

@@ -9,11 +9,11 @@ from typing import Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
-from dwdp_kernels.grouped_mlp import expert_rows, sort_by_expert, weighted_sum
+from dwdp_kernels.e4m3 import E4M3, Quantised, quantise
+from dwdp_kernels.grouped_mlp import Rows, expert_rows, rows_of, sort_by_expert, weighted_sum
 from torch import Tensor
 
 from dwdp_lab.execute.cpu.staging import ExpertTensors
-from dwdp_lab.model.layers import Routing
 
 T = TypeVar("T")
 
@@ -28,15 +28,33 @@ class Exchange(Protocol):
         """Send the results home (a collective) and return this rank's own, [T, H]."""
 
 
-def partial_sums(tokens: Routing, mine: range, weights: ExpertTensors) -> Tensor:
-    """[n, H]: each token's weighted sum over those of its experts that are `mine`, in order of choice."""
-    here = (tokens.ids >= mine.start) & (tokens.ids < mine.stop)
+def outgoing(normed: Tensor, scaled: bool) -> tuple[Tensor, ...]:
+    """What goes to the experts: the tokens' rows [n, H]. To experts in e4m3 they go as these take them, quantised, as
+    bytes and with scales [n, 1]: fewer bytes, and the same result."""
+    if not scaled:
+        return (normed,)
+    values, scales = quantise(normed)
+    return values.view(torch.uint8), scales[:, None]
+
+
+def arrived(parts: Sequence[Tensor]) -> Rows:
+    """What goes into the experts, of such parts from anywhere."""
+    return parts[0] if len(parts) == 1 else Quantised(parts[0].view(E4M3), parts[1][:, 0])
+
+
+def partial_sums(tokens: Sequence[Tensor], mine: range, weights: ExpertTensors) -> Tensor:
+    """[n, H]: each token's weighted sum over those of its experts that are `mine`, in order of choice.
+
+    `tokens` are its rows as they came, experts and weights.
+    """
+    *rows, ids, shares = tokens
+    here = (ids >= mine.start) & (ids < mine.stop)
     token = here.nonzero()[:, 0]
-    order, offsets = sort_by_expert(tokens.ids[here] - mine.start, len(mine))
-    computed = expert_rows(tokens.normed[token[order]], offsets, weights.w13, weights.w2)
-    rows = torch.zeros(*here.shape, tokens.normed.shape[1], dtype=computed.dtype)
-    rows[here] = computed[order.argsort()]
-    return weighted_sum(rows, tokens.weights)
+    order, offsets = sort_by_expert(ids[here] - mine.start, len(mine))
+    computed = expert_rows(rows_of(arrived(rows), token[order]), offsets, weights.w13, weights.w2, shares.dtype)
+    found = torch.zeros(*here.shape, computed.shape[1], dtype=computed.dtype)
+    found[here] = computed[order.argsort()]
+    return weighted_sum(found, shares)
 
 
 def exchange_rows(rows: Tensor, sent: Sequence[int], received: Sequence[int]) -> Tensor:
@@ -63,16 +81,16 @@ def exchange_objects(objects: Sequence[T]) -> list[T]:
     return [pickle.loads(rows_of.numpy().tobytes()) for rows_of in torch.split(rows, received)]
 
 
-def packed(tokens: Routing) -> Tensor:
-    """[n, bytes] uint8: each token's row, experts and weights side by side."""
-    return torch.cat([as_bytes(part) for part in tokens], 1)
+def packed(parts: Sequence[Tensor]) -> Tensor:
+    """[n, bytes] uint8: each token's parts [n, ...] side by side."""
+    return torch.cat([as_bytes(part) for part in parts], 1)
 
 
-def unpacked(rows: Tensor, like: Routing) -> Routing:
+def unpacked(rows: Tensor, like: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """The inverse of `packed`, with the types of `like`."""
     widths = [part.shape[1] * part.dtype.itemsize for part in like]
     parts = zip(torch.split(rows, widths, 1), like, strict=True)
-    return Routing(*(column.contiguous().view(part.dtype) for column, part in parts))
+    return tuple(column.contiguous().view(part.dtype) for column, part in parts)
 
 
 def as_bytes(rows: Tensor) -> Tensor:

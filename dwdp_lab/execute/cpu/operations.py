@@ -140,11 +140,13 @@ class Computation:
         setup = self.setup
         per_rank = setup.scenario.strategy.dep_rows == "per_rank"
         form = PerRankExchange if per_rank else PerExpertExchange
-        self._exchanges[place_of(op)] = form(self.routing[place_of(op)], setup.cuts, setup.rank)
+        self._exchanges[place_of(op)] = form(self.routing[place_of(op)], setup.cuts, setup.rank, setup.scaled)
 
     def _gather_tokens(self, op: Op) -> None:
         setup, routing = self.setup, self.routing[place_of(op)]
-        self._exchanges[place_of(op)] = AllGatherExchange(routing, setup.cuts, setup.rank, setup.tokens(op.step))
+        self._exchanges[place_of(op)] = AllGatherExchange(
+            routing, setup.cuts, setup.rank, setup.tokens(op.step), setup.scaled
+        )
 
     def _receive_experts(self, op: Op) -> None:
         routed = self._exchanges.pop(place_of(op)).finish()

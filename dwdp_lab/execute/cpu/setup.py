@@ -21,7 +21,7 @@ from dwdp_lab.execute.tokens import Place, Tokens, place_of, token_batches, toke
 from dwdp_lab.model.inputs import cached_kv, hidden_inputs
 from dwdp_lab.model.layers import KV
 from dwdp_lab.model.narrow import kv_of_head, narrow_cache
-from dwdp_lab.model.supported import torch_dtype
+from dwdp_lab.model.supported import SCALED, torch_dtype
 from dwdp_lab.model.weights import LayerWeights
 from dwdp_lab.program.operation import ALL_REDUCES, COLLECTIVES, MESSAGES, Kind, Op
 from dwdp_lab.program.placement import placement
@@ -72,6 +72,11 @@ class Setup:
     def dtype(self) -> torch.dtype:
         """What hidden states are kept in."""
         return torch_dtype(self.shape.dtype, "model.dtype")
+
+    @property
+    def scaled(self) -> bool:
+        """Whether experts are in e4m3."""
+        return self.shape.expert_dtype == SCALED
 
     @property
     def kv_of_head(self) -> list[int] | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 import torch
+from dwdp_kernels.e4m3 import Quantised
 from dwdp_kernels.expert_table import ExpertTable
+from dwdp_kernels.grouped_mlp import Rows
 from torch import Tensor
 
 
@@ -50,8 +52,13 @@ class Arithmetic(Protocol):
     def sort(self, ids: Tensor, groups: int) -> Sorted:
         """Visits [T, k] to groups 0 .. groups - 1 (others count for nothing), in the order of tokens within each."""
 
-    def experts(self, x: Tensor, ids: Tensor, weights: Tensor, tables: ExpertTables, visits: int) -> Tensor:
+    def quantise(self, x: Tensor) -> Quantised:
+        """x [T, H] in e4m3 with a scale per row, as `experts` would do it for weights in e4m3."""
+
+    def experts(self, x: Rows, ids: Tensor, weights: Tensor, tables: ExpertTables, visits: int) -> Tensor:
         """[T, H]: the sum over j of weights[t, j] * MLP_ids[t, j](x[t]); ids outside 0 .. E - 1 count for nothing.
+
+        The result is of x's type, which is that of the weights too.
 
         `visits` is about how many do count: the kernels' tiles are chosen for it.
         """

@@ -2,6 +2,9 @@
 
 In every form a rank computes no row of another's experts, and in both all-to-alls it gets no row that it has no use
 for. What is on its way lies in buffers: `routed` is read; `received`, `computed` and `returned` are written.
+
+To experts in e4m3 rows go as these take them, quantised, with a scale each: half the bytes, and the same result. Their
+way back is in the model's type.
 """
 
 from __future__ import annotations
@@ -9,10 +12,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+import torch
+from dwdp_kernels.e4m3 import E4M3, Quantised
+from dwdp_kernels.grouped_mlp import Rows
+from torch import Tensor
+
 from dwdp_lab.execute.cuda.arithmetic import Arithmetic, ExpertTables
 from dwdp_lab.execute.cuda.buffers import Buffers
 from dwdp_lab.execute.cuda.device import Device, Stream
 from dwdp_lab.execute.cuda.meeting import Meeting
+from dwdp_lab.execute.tokens import tokens_of
 from dwdp_lab.program.operation import Op
 
 
@@ -27,6 +36,8 @@ class Ends(NamedTuple):
     cuts: tuple[range, ...]
     rank: int
     top_k: int
+    scaled: bool
+    """Whether experts are in e4m3."""
 
     @property
     def mine(self) -> range:
@@ -35,6 +46,23 @@ class Ends(NamedTuple):
     def visits(self, tokens: int) -> int:
         """About how many of the visits of so many tokens are to this rank's experts."""
         return max(1, tokens * self.top_k * len(self.mine) // self.cuts[-1].stop)
+
+    def quantise(self, op: Op) -> None:
+        """On the ends' stream: what goes to experts becomes `outgoing`, one tensor, or elements as bytes and scales."""
+
+        def work() -> None:
+            normed, _, _ = self.buffers.get("routed", tokens_of(op))
+            if self.scaled:
+                values, scales = self.arithmetic.quantise(normed)
+                self.buffers.put("outgoing", op, values.view(torch.uint8), scales)
+            else:
+                self.buffers.put("outgoing", op, normed)
+
+        self.stream.run(work)
+
+    def arrived(self, parts: Sequence[Tensor]) -> Rows:
+        """What goes into the experts, of `outgoing` parts from anywhere."""
+        return Quantised(parts[0].view(E4M3), parts[1]) if self.scaled else parts[0]
 
 
 class Exchange(Protocol):

@@ -25,19 +25,21 @@ class AllGatherExchange:
         ends, total = self.ends, sum(sizes)
 
         def shares() -> list[Gathering]:
-            own = ends.buffers.get("routed", tokens_of(op))
+            _, ids, weights = ends.buffers.get("routed", tokens_of(op))
+            own = (*ends.buffers.get("outgoing", tokens_of(op)), ids, weights)
             everyone = [part.new_empty(total, *part.shape[1:]) for part in own]
             ends.buffers.put("received", op, *everyone)
             return [Gathering(*pair, sizes) for pair in zip(own, everyone, strict=True)]
 
+        ends.quantise(op)
         ends.meeting.gather(ends.stream, shares)
 
     def compute(self, op: Op, tables: ExpertTables) -> None:
         ends = self.ends
-        normed, ids, weights = ends.buffers.get("received", tokens_of(op))
+        *rows, ids, weights = ends.buffers.get("received", tokens_of(op))
         mine = ids - ends.mine.start
-        visits = ends.visits(len(normed))
-        ends.buffers.put("computed", op, ends.arithmetic.experts(normed, mine, weights, tables, visits))
+        visits = ends.visits(len(ids))
+        ends.buffers.put("computed", op, ends.arithmetic.experts(ends.arrived(rows), mine, weights, tables, visits))
 
     def fetch(self, op: Op, sizes: Sequence[int]) -> None:
         ends = self.ends

@@ -42,6 +42,7 @@ class PerExpertExchange:
             ends.buffers.put("counts", op, everyone)
             return [Gathering(sent, everyone, [1] * ranks)]
 
+        ends.quantise(op)
         ends.stream.run(sort)
         ends.meeting.gather(ends.stream, counts)
         everyone = read(ends.device, ends.stream, ends.buffers, "counts", op, (ranks, experts))
@@ -50,23 +51,25 @@ class PerExpertExchange:
         self._counts[tokens] = sent, received
 
         def rows() -> list[Swap]:
-            normed, _, weights = ends.buffers.get("routed", tokens)
-            outgoing = normed.index_select(0, Sorted(*ends.buffers.get("sorted", tokens)).token_of_row)
-            incoming = outgoing.new_empty(sum(received), normed.shape[1])
+            _, _, weights = ends.buffers.get("routed", tokens)
+            token = Sorted(*ends.buffers.get("sorted", tokens)).token_of_row
+            outgoing = [part.index_select(0, token) for part in ends.buffers.get("outgoing", tokens)]
+            incoming = [part.new_empty(sum(received), *part.shape[1:]) for part in outgoing]
             # blocks arrive in rank order, each sorted by expert; made here, as a copy from the host would wait for it
             (told,) = ends.buffers.get("counts", tokens)
             to_me = told[:, ends.mine.start : ends.mine.stop].reshape(-1)
-            numbers = torch.arange(len(ends.mine), dtype=torch.int32, device=normed.device).repeat(ranks)
+            numbers = torch.arange(len(ends.mine), dtype=torch.int32, device=weights.device).repeat(ranks)
             ids = torch.repeat_interleave(numbers, to_me.long(), output_size=sum(received))[:, None]
-            ends.buffers.put("received", op, incoming, ids, weights.new_ones(len(ids), 1))
-            return [Swap(outgoing, incoming, sent, received)]
+            ends.buffers.put("received", op, *incoming, ids, weights.new_ones(len(ids), 1))
+            return [Swap(out, into, sent, received) for out, into in zip(outgoing, incoming, strict=True)]
 
         ends.meeting.swap(ends.stream, rows)
 
     def compute(self, op: Op, tables: ExpertTables) -> None:
         ends = self.ends
-        rows, ids, once = ends.buffers.get("received", tokens_of(op))
-        ends.buffers.put("computed", op, ends.arithmetic.experts(rows, ids, once, tables, max(1, len(rows))))
+        *rows, ids, once = ends.buffers.get("received", tokens_of(op))
+        computed = ends.arithmetic.experts(ends.arrived(rows), ids, once, tables, max(1, len(ids)))
+        ends.buffers.put("computed", op, computed)
 
     def fetch(self, op: Op, sizes: Sequence[int]) -> None:
         del sizes

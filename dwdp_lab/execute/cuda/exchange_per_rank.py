@@ -47,6 +47,7 @@ class PerRankExchange:
             ends.buffers.put("counts", op, everyone)
             return [Gathering(sent, everyone, [1] * ranks)]
 
+        ends.quantise(op)
         ends.stream.run(sort)
         ends.meeting.gather(ends.stream, counts)
         everyone = read(ends.device, ends.stream, ends.buffers, "counts", op, (ranks, ranks))
@@ -55,7 +56,8 @@ class PerRankExchange:
         def rows() -> list[Swap]:
             routes = Sorted(*ends.buffers.get("sorted", tokens))
             token = routes.token_of_row[: sum(sent)]
-            outgoing = [part.index_select(0, token) for part in ends.buffers.get("routed", tokens)]
+            _, ids, weights = ends.buffers.get("routed", tokens)
+            outgoing = [part.index_select(0, token) for part in (*ends.buffers.get("outgoing", tokens), ids, weights)]
             incoming = [part.new_empty(sum(received), *part.shape[1:]) for part in outgoing]
             ends.buffers.put("received", op, *incoming)
             return [Swap(out, into, sent, received) for out, into in zip(outgoing, incoming, strict=True)]
@@ -72,11 +74,11 @@ class PerRankExchange:
 
     def compute(self, op: Op, tables: ExpertTables) -> None:
         ends = self.ends
-        normed, ids, weights = ends.buffers.get("received", tokens_of(op))
+        *rows, ids, weights = ends.buffers.get("received", tokens_of(op))
         mine = ids - ends.mine.start
         # every row that came has at least one visit here; on average it has this many
-        visits = max(len(normed), ends.visits(len(normed)))
-        ends.buffers.put("computed", op, ends.arithmetic.experts(normed, mine, weights, tables, visits))
+        visits = max(len(ids), ends.visits(len(ids)))
+        ends.buffers.put("computed", op, ends.arithmetic.experts(ends.arrived(rows), mine, weights, tables, visits))
 
     def fetch(self, op: Op, sizes: Sequence[int]) -> None:
         del sizes

@@ -25,6 +25,7 @@ from dwdp_lab.execute.cuda.meeting import Gathering
 from dwdp_lab.execute.cuda.setup import Setup
 from dwdp_lab.execute.tokens import Place, Tokens, place_of, tokens_of
 from dwdp_lab.model.layers import Routing, shared_experts
+from dwdp_lab.model.supported import SCALED
 from dwdp_lab.program.operation import Kind, Lane, Op
 
 
@@ -63,7 +64,8 @@ class Computation:
     def _exchange_forms(self) -> dict[Kind, Exchange]:
         setup, comm = self.setup, self.streams["comm"]
         cuts, top_k = setup.experts.cuts, setup.shape.top_k
-        ends = Ends(self.device, comm, setup.met, self.arithmetic, self.buffers, cuts, setup.rank, top_k)
+        scaled = setup.shape.expert_dtype == SCALED
+        ends = Ends(self.device, comm, setup.met, self.arithmetic, self.buffers, cuts, setup.rank, top_k, scaled)
         per_rank = setup.scenario.strategy.dep_rows == "per_rank"
         all_to_all: Exchange = PerRankExchange(ends) if per_rank else PerExpertExchange(ends)
         return {"dispatch": all_to_all, "gather_tokens": AllGatherExchange(ends)}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from dwdp_kernels.e4m3 import Quantised, quantise
 from dwdp_kernels.expert_table import ExpertTable
-from dwdp_kernels.grouped_mlp import Weight, expert_rows, sort_by_expert, weighted_sum
+from dwdp_kernels.grouped_mlp import Rows, Weight, expert_rows, rows_of, sort_by_expert, weighted_sum
 from dwdp_kernels.scaled_experts import quantised_experts
 from torch import Tensor
 from torch.nn import functional
@@ -44,13 +45,17 @@ class TorchArithmetic:
         ends = torch.tensor(offsets[:-1], dtype=torch.int32, device=ids.device)
         return Sorted((order // ids.shape[1]).int(), torch.where(inside, rows, -1).int(), ends)
 
-    def experts(self, x: Tensor, ids: Tensor, weights: Tensor, tables: ExpertTables, visits: int) -> Tensor:
+    def quantise(self, x: Tensor) -> Quantised:
+        return quantise(x)
+
+    def experts(self, x: Rows, ids: Tensor, weights: Tensor, tables: ExpertTables, visits: int) -> Tensor:
         del visits  # nothing is tiled here
         inside = (ids >= 0) & (ids < tables.w13.experts)
         token = inside.nonzero()[:, 0]
         order, offsets = sort_by_expert(ids[inside], tables.w13.experts)
-        computed = expert_rows(x[token[order]], offsets, _weights(tables.w13), _weights(tables.w2))
-        rows = torch.zeros(*ids.shape, x.shape[1], dtype=computed.dtype, device=x.device)
+        visitors = rows_of(x, token[order])
+        computed = expert_rows(visitors, offsets, _weights(tables.w13), _weights(tables.w2), weights.dtype)
+        rows = torch.zeros(*ids.shape, computed.shape[1], dtype=computed.dtype, device=computed.device)
         rows[inside] = computed[order.argsort()]
         return weighted_sum(rows, weights)
 

@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import torch
 from dwdp_kernels.choice import choose_experts
+from dwdp_kernels.e4m3 import Quantised
 from dwdp_kernels.expert_mlp import LayerConfig, combine, expert_mlp
 from dwdp_kernels.gemm_config import Problem
 from dwdp_kernels.grouped_gemm import config_for
+from dwdp_kernels.grouped_mlp import Rows
 from dwdp_kernels.launch import device_of
+from dwdp_kernels.quantise_rows import quantise_rows
 from dwdp_kernels.rotary import rotate_in_place
 from dwdp_kernels.routing import route_visits
 from torch import Tensor
@@ -49,8 +52,11 @@ class TritonArithmetic:
     def sort(self, ids: Tensor, groups: int) -> Sorted:
         return Sorted(*route_visits(ids, groups))
 
-    def experts(self, x: Tensor, ids: Tensor, weights: Tensor, tables: ExpertTables, visits: int) -> Tensor:
-        config = layer_config(x, tables, visits, self.parts)
+    def quantise(self, x: Tensor) -> Quantised:
+        return quantise_rows(x)
+
+    def experts(self, x: Rows, ids: Tensor, weights: Tensor, tables: ExpertTables, visits: int) -> Tensor:
+        config = layer_config(weights, tables, visits, self.parts)
         return expert_mlp(x, ids, weights, tables.w13, tables.w2, config)
 
     def combine(self, rows: Tensor, row_of_visit: Tensor, weights: Tensor) -> Tensor:

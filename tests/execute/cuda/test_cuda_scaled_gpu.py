@@ -132,6 +132,7 @@ def test_kernels_agree_with_torch() -> None:
     found = kernels.experts(x, ids, weights, tables, ids.numel())
     assert relative_error(found, plain.experts(x, ids, weights, tables, ids.numel())) <= 3e-2
     assert torch.equal(found, kernels.beside_collectives().experts(x, ids, weights, tables, ids.numel()))
+    assert torch.equal(found, kernels.experts(kernels.quantise(x), ids, weights, tables, ids.numel()))
 
 
 def test_layers_of_a_real_model(pair: Ranks) -> None:

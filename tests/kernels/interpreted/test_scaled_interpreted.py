@@ -144,6 +144,18 @@ def test_the_layer_equals_float64_of_the_quantised(
         assert 1e-3 < relative_error(result, unquantised) < 0.15
 
 
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("tokens", [0, 30])
+def test_rows_that_come_quantised_give_the_same_bits(dtype: torch.dtype, tokens: int) -> None:
+    """As they do where they were sent so; some visits are to experts that are elsewhere."""
+    case = routed_case(tokens, 2, 4, 48, 32, dtype)
+    ids, tables = case.ids - 1, layer_tables(case, 2)
+    whole = expert_mlp(case.x, ids, case.weights, *tables)
+    sent = expert_mlp(quantise_rows(case.x), ids, case.weights, *tables)
+    assert sent.dtype == dtype
+    assert torch.equal(sent, whole)
+
+
 def test_the_same_bits_from_run_to_run_and_from_any_buffers() -> None:
     case = routed_case(40, 3, 8, 48, 32, torch.float32)
     one = expert_mlp(*case[:3], *layer_tables(case, 1))
