@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from dwdp_lab.program.mailbox import mailbox_bytes
 from dwdp_lab.program.memory import ledger
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
@@ -30,9 +31,11 @@ class Gpu(NamedTuple):
 
 
 def needed_bytes(scenario: Scenario) -> float:
-    """Of one rank: its process, and as much as the fullest rank's ledger says. Embeddings are not kept by ranks."""
-    kept = ledger(scenario, scenario.strategy.name)
-    return PROCESS_BYTES + kept.total - kept.embeddings
+    """Of one rank: its process, its mailbox, and as much as the fullest rank's ledger says. Embeddings are not kept by
+    ranks."""
+    name = scenario.strategy.name
+    kept = ledger(scenario, name)
+    return PROCESS_BYTES + mailbox_bytes(scenario, name) + kept.total - kept.embeddings
 
 
 def check_gpu_memory(scenario: Scenario, gpus: Sequence[Gpu], held_bytes: Sequence[float] = ()) -> None:
