@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from dwdp_lab.execute.cuda.open_mailboxes import OpenMailboxes
 from dwdp_lab.execute.cuda.start import join
 from dwdp_lab.execute.rank_session import RankSession
 
+LONGEST_S = 90
+"""Ranks that wait for each other so long wait for ever: they say where, and end."""
 ON_GPU_RANKS = "copy_jobs:meet_by_copies"
 
 
@@ -28,6 +31,7 @@ def meet_by_copies(session: RankSession, parameters: tuple[list[Task], int | Non
     Then everything is given back: a second job on the same ranks makes mailboxes anew.
     """
     tasks, size, timed = parameters
+    faulthandler.dump_traceback_later(LONGEST_S, exit=True)
     index = torch.cuda.current_device()
     device = CudaDevice(torch.device("cuda", index), DriverMemory(index))
     underneath = join(torch.cuda.device_count(), session)
@@ -43,6 +47,7 @@ def meet_by_copies(session: RankSession, parameters: tuple[list[Task], int | Non
             got = carry_out(meeting, rank, ranks, tasks, stream, device.synchronize)
         speed = rates(meeting, rank, ranks, stream) if timed else {}
     opened.close(session)
+    faulthandler.cancel_dump_traceback_later()
     return {
         "failure": None,
         "transport": transport.words,
