@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from host_memory import HostMemory
 from rank_scenarios import assert_equals_oracle
 from stand_in_device import StandInDevice, StandInStream
 from stand_in_group import StandInGroup
@@ -16,6 +17,7 @@ from test_cuda_schedules import FORMS, MODEL, scenario
 
 from dwdp_lab.execute.cuda import choose_transport, open_mailboxes
 from dwdp_lab.execute.cuda.clock import anchor
+from dwdp_lab.execute.cuda.driver_calls import DriverError
 from dwdp_lab.execute.cuda.setup import Setup, prepare
 from dwdp_lab.execute.messages import Finished
 from dwdp_lab.program import mailbox
@@ -111,6 +113,19 @@ def no_memory(patch: pytest.MonkeyPatch) -> str:
     return "rank 0: create"
 
 
+def no_access(patch: pytest.MonkeyPatch) -> str:
+    right = HostMemory.map
+
+    def refused(memory: HostMemory, address: int, nbytes: int, block: int) -> None:
+        if memory.blocks[block].adopted:
+            raise DriverError("cuMemSetAccess", "CUDA_ERROR_INVALID_DEVICE", "a peer's block")
+        right(memory, address, nbytes, block)
+
+    patch.setattr(HostMemory, "map", refused)
+    patch.setattr(choose_transport, "trials", lambda *_: (choose_transport.Trial("descriptor", None),))
+    return "rank 0: cuMemSetAccess (a peer's block): CUDA_ERROR_INVALID_DEVICE; the GPUs cannot read each other's"
+
+
 def unseen_words(patch: pytest.MonkeyPatch) -> str:
     patch.setattr(StandInStream, "write_value", lambda *_: None)
     patch.setattr(open_mailboxes, "TRY_S", 0.0)
@@ -123,7 +138,9 @@ def no_transport(patch: pytest.MonkeyPatch) -> str:
     return "ranks cannot share GPU memory"
 
 
-@pytest.mark.parametrize("plant", [no_values, no_memory, unseen_words, no_transport], ids=lambda each: each.__name__)
+@pytest.mark.parametrize(
+    "plant", [no_values, no_memory, no_access, unseen_words, no_transport], ids=lambda each: each.__name__
+)
 def test_where_copies_do_not_work_ranks_meet_underneath_and_say_why(
     plant: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from dwdp_lab.execute.cuda.copy_meeting import CopyMeeting, add_in_order
 from dwdp_lab.execute.cuda.mailboxes import Mailboxes
 from dwdp_lab.execute.cuda.meeting import Sums
 from dwdp_lab.execute.cuda.message_pieces import bytes_of, cut
+from dwdp_lab.execute.cuda.transport import TransportName
 from dwdp_lab.program.mailbox import UNIT
 
 torch.set_num_threads(1)
@@ -32,10 +33,11 @@ def one_of_everything(meeting: CopyMeeting, device: StandInDevice) -> Report:
     return take_part(meeting, meeting.rank, meeting.ranks, "cpu", stream, device.synchronize)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("shared_by", ["descriptor", "fabric", "ipc"])
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("ranks", [2, 3, 4])
-def test_one_of_everything(ranks: int, seed: int) -> None:
-    reports = on_copying_ranks(ranks, seed, one_of_everything)
+def test_one_of_everything(ranks: int, seed: int, shared_by: TransportName) -> None:
+    reports = on_copying_ranks(ranks, seed, one_of_everything, shared_by=shared_by)
     check_rows_of_all(reports, "even", [2] * ranks)
     check_rows_of_all(reports, "uneven", uneven_sizes(ranks))
     check_sums_of_all(reports)
