@@ -159,6 +159,8 @@ def test_where_copies_do_not_work_ranks_meet_underneath_and_say_why(
     assert UNDERNEATH in plain
     assert not any("do not work here" in note for note in plain)
     group.close()
+    for device in group.devices:
+        device.memory.assert_nothing_left()
 
 
 def test_copies_that_are_wanted_and_do_not_work_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
