@@ -32,11 +32,13 @@ class Meetings:
     def of(self, session: RankSession, device: Device, kept: Kept, order: Order) -> Meeting:
         """The meeting of one order. All ranks call this together.
 
-        A captured step would wait for the numbers of the step that was captured, so replays do not meet by copies.
+        A captured step would wait for the numbers of the step that was captured, so replays do not meet by copies. Nor
+        do gathered weights where NCCL can take them, unless told so: kernels read them out of the mailboxes.
         Raises ScenarioError where only copies are wanted, and do not work.
         """
         wish = order.scenario.strategy.collectives
-        if wish == "nccl" or order.graph or not self.copies or session.ranks == 1:
+        weights_by_nccl = wish == "auto" and "gather_weights" in order.kinds and self.underneath.holds_processors
+        if wish == "nccl" or order.graph or not self.copies or session.ranks == 1 or weights_by_nccl:
             return self.underneath
         if self.by_copies is None and self.failure is None:
             self._open(session, device, kept)

@@ -53,7 +53,7 @@ def notes(reports: list[Finished]) -> set[str]:
 def test_weights_and_micro_batches_arrive_bit_for_bit(ranks: int) -> None:
     group, all_at_once = StandInGroup(ranks, copies=True), StandInGroup(ranks)
     forms: list[dict[str, Any]] = [
-        {"strategy.name": "weight_gather"},
+        {"strategy.name": "weight_gather", "strategy.collectives": "copy"},
         {"strategy.name": "pipeline"},
         {"strategy.name": "pipeline", "strategy.micro_batches": 2},
     ]
@@ -86,7 +86,7 @@ def test_tokens_and_sums_compute_the_model(form: dict[str, Any], model: dict[str
     group.close()
 
 
-def test_graphs_and_a_wish_for_nccl_meet_underneath() -> None:
+def test_graphs_gathered_weights_and_a_wish_for_nccl_meet_underneath() -> None:
     group = StandInGroup(2, copies=True)
     work = scenario(2).replace(**{"strategy.name": "dep", "strategy.dep_form": "all_gather"})
     seen = [
@@ -94,9 +94,10 @@ def test_graphs_and_a_wish_for_nccl_meet_underneath() -> None:
         notes(run(group, work, graph=True)),
         notes(run(group, work.replace(**{"strategy.collectives": "nccl"}))),
         notes(run(group, work.replace(**{"strategy.collectives": "copy"}))),
+        notes(run(group, work.replace(**{"strategy.name": "weight_gather"}))),
     ]
-    assert [BY_COPIES in each for each in seen] == [True, False, False, True]
-    assert [UNDERNEATH in each for each in seen] == [False, True, True, False]
+    assert [BY_COPIES in each for each in seen] == [True, False, False, True, False]
+    assert [UNDERNEATH in each for each in seen] == [False, True, True, False, True]
     group.close()
 
 
