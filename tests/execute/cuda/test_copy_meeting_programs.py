@@ -32,8 +32,9 @@ BF16 = MODEL | {"name": "bf16", "dtype": "bf16", "expert_dtype": "bf16"}
 @pytest.fixture(scope="module", autouse=True)
 def at_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dwdp_lab.execute.cuda.run_order.HEAD_START_NS", 0)
-        patch.setattr("dwdp_lab.execute.cuda.run_order.anchor", partial(anchor, tries=1))
+        patch.setattr("dwdp_lab.execute.cuda.timed_run.HEAD_START_NS", 0)
+        for module in ("run_order", "timed_run"):
+            patch.setattr(f"dwdp_lab.execute.cuda.{module}.anchor", partial(anchor, tries=1))
         # places of 1 KiB, so that most of what travels is cut in pieces
         patch.setattr("dwdp_lab.execute.cuda.open_mailboxes.place_bytes", lambda _: 1024)
         torch.set_num_threads(1)
