@@ -18,6 +18,7 @@ from dwdp_lab.cli.output import (
     check_writable,
     console_for,
     emit,
+    short,
     working,
     write_text,
 )
@@ -164,16 +165,11 @@ def _table(results: list[dict[str, Any]]) -> Table:
     table.add_column("strategy", no_wrap=True)
     for column in COLUMNS:
         table.add_column(column, justify="right")
-    table.add_column("provenance", no_wrap=True)
+    table.add_column("provenance")  # this may wrap, rather than figures lose digits
     for result in results:
         table.add_row(
             result["strategy"],
-            *(_short(result[name]) for name in COLUMNS.values()),
+            *(short(result[name]) for name in COLUMNS.values()),
             f"{result['provenance']} ({result['machine']})",
         )
     return table
-
-
-def _short(value: float) -> str:
-    """Four digits that count, no more than a reader can use."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -155,6 +155,14 @@ class ModelShape(BaseModel):
         return 3 * self.hidden * self.expert_intermediate
 
     @property
+    def params(self) -> int:
+        """Parameters of the whole model, as a model's card counts them, without norms and biases."""
+        attention = self.layers * self.attention.projection_params(self.hidden)
+        dense = self.dense_layers * 3 * self.hidden * self.dense_intermediate
+        experts = (self.experts + self.shared_experts) * self.expert_params + self.experts * self.hidden
+        return attention + dense + self.moe_layers * experts + 2 * self.vocab * self.hidden
+
+    @property
     def expert_bytes(self) -> int:
         """Bytes of one routed expert with its block scales, rounded up."""
         return -int(-self.expert_params * BYTES_PER_PARAM[self.expert_dtype] // 1)

@@ -96,6 +96,14 @@ def test_trace_and_svg_are_written(capsys: pytest.CaptureFixture[str], tmp_path:
     assert len(json.loads(figures.read_text())["results"]) == 2
 
 
+def test_no_figure_of_the_table_loses_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--strategies", "dep,dwdp"]) == 0  # the tiny model on an H100: 100 million tokens a second
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    assert "simulated" in printed
+    assert "(sim)" in printed
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -106,6 +114,7 @@ def test_trace_and_svg_are_written(capsys: pytest.CaptureFixture[str], tmp_path:
         (["--ranks", "300"], ["group.ranks", "300", "256"]),
         (["--model", "mixtrall-8x7b"], ["model", "'mixtrall-8x7b'", "mixtral-8x7b"]),
         (["--set", "hardware=h10"], ["hardware", "'h10'", "h100"]),
+        (["--hardware", "list.json"], ["hardware", "'list.json'", "JSON object", "data/hardware"]),
         (["--scenario", "missing.yaml"], ["scenario", "missing.yaml"]),
         (["--json", "no/such/folder/x.json"], ["--json", "no/such/folder/x.json", "folder"]),
         (["--trace", "."], ["--trace", "'.'", "is a folder"]),
@@ -118,8 +127,14 @@ def test_trace_and_svg_are_written(capsys: pytest.CaptureFixture[str], tmp_path:
     ],
 )
 def test_bad_input_is_refused_in_one_line(
-    options: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+    options: list[str],
+    words: list[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("list.json").write_text("[1, 2]")
     assert main(["run", *options]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
