@@ -14,6 +14,7 @@ def models(draw: st.DrawFn) -> dict[str, Any]:
     layers = draw(st.integers(1, 5))
     experts = draw(st.integers(2, 12))
     dense = draw(st.integers(0, layers - 1))
+    more_dense = sorted(draw(st.sets(st.integers(dense + 1, layers)))) if dense + 1 < layers else []
     kv_heads = draw(st.integers(1, 3))
     return {
         "name": "any",
@@ -30,7 +31,8 @@ def models(draw: st.DrawFn) -> dict[str, Any]:
         "expert_intermediate": 16 * draw(st.integers(1, 3)),
         "shared_experts": draw(st.integers(0, 1)),
         "dense_layers": dense,
-        "dense_intermediate": 64 if dense else 0,
+        "more_dense_layers": more_dense,
+        "dense_intermediate": 64 if dense or more_dense else 0,
         "dtype": "bf16",
         "expert_dtype": draw(st.sampled_from(["bf16", "fp8", "nvfp4"])),
     }

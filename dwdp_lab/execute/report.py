@@ -52,9 +52,9 @@ def routing_of(scenario: Scenario, rows: Mapping[tuple[int, int], Tensor]) -> tu
     """Per step and MoE layer the experts [T, k], from `rows` by (step, layer); a step sat out chose nothing."""
     shape = scenario.model
     nothing = torch.empty(0, shape.top_k, dtype=torch.int64)
-    moe_layers = range(shape.dense_layers, shape.layers)
     return tuple(
-        tuple(rows.get((step, layer), nothing) for layer in moe_layers) for step in range(scenario.batches.steps)
+        tuple(rows.get((step, layer), nothing) for layer in shape.layers_with_experts)
+        for step in range(scenario.batches.steps)
     )
 
 

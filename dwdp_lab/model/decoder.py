@@ -46,7 +46,7 @@ def run_decoder(
         weights = layer_weights(shape, layer, seed, router_skew, device)
         cache = [cached_kv(shape, layer, c, seed, device) if c.context_tokens else None for c in batch]
         x = attention(shape, weights, x, batch, cache, layer)
-        if layer < shape.dense_layers:
+        if not shape.has_experts(layer):
             x = dense_mlp(shape, weights, x)
             continue
         routing = route(shape, weights, x)

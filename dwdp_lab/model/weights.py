@@ -60,7 +60,7 @@ def layer_weights(
     """
     heads = grouped_query(shape)
     dtype = torch_dtype(shape.dtype, "model.dtype")
-    hidden, moe = shape.hidden, layer >= shape.dense_layers
+    hidden, moe = shape.hidden, shape.has_experts(layer)
     shared = shape.shared_experts * shape.expert_intermediate if moe else 0
     dense = 0 if moe else shape.dense_intermediate
 

@@ -130,7 +130,7 @@ def _wrong_counts(
 ) -> Iterator[tuple[str, Fault]]:
     tokens = f"step {step}" if micro is None else f"step {step}, micro-batch {micro}"
     for layer in range(scenario.model.layers):
-        kinds = ["attention", "route", "experts"] if layer >= scenario.model.dense_layers else ["attention", "dense"]
+        kinds = ["attention", "route", "experts"] if scenario.model.has_experts(layer) else ["attention", "dense"]
         if across:
             kinds += sorted(ALL_REDUCES)
         for kind in (*kinds, "output"):

@@ -99,8 +99,8 @@ def _kept(scenario: Scenario, strategy: StrategyName) -> Iterator[_Kept]:
 def _ledger(kept: _Kept, slots: int) -> Ledger:
     model = kept.model
     dense_bytes = BYTES_PER_PARAM[model.dense_dtype or model.dtype]
-    dense_layers = len([layer for layer in kept.layers if layer < model.dense_layers])
-    moe_layers = len(kept.layers) - dense_layers
+    moe_layers = sum(map(model.has_experts, kept.layers))
+    dense_layers = len(kept.layers) - moe_layers
     tokens = max(sum(chunk.new_tokens for chunk in batch) for batch in kept.passes) if kept.layers else 0
     keys = max(sum(chunk.context_tokens + chunk.new_tokens for chunk in batch) for batch in kept.cached)
     heads = model.attention

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -46,9 +46,9 @@ class RankView:
         return range(self.scenario.model.layers)
 
     @cached_property
-    def moe_layers(self) -> range:
-        """The layers that have experts: all after the leading dense ones."""
-        return range(self.scenario.model.dense_layers, self.scenario.model.layers)
+    def moe_layers(self) -> Sequence[int]:
+        """The layers that have experts."""
+        return self.scenario.model.layers_with_experts
 
     @cached_property
     def all_steps(self) -> range:

@@ -74,7 +74,7 @@ def _type_words(kind: Any, limits: list[object]) -> str:
     if origin is Literal:
         choices = [str(choice) for choice in get_args(kind)]
         return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
-    if origin is list:
+    if origin in (list, tuple):
         least = next((limit.min_length for limit in limits if isinstance(limit, MinLen)), 0)
         return f"a list of {'at least ' + str(least) + ' of ' if least else ''}[{allowed(get_args(kind)[0])}]"
     models = models_of(kind)

@@ -1,8 +1,8 @@
 """A Hugging Face config, of any mixture-of-experts family we can represent, as ModelShape fields.
 
 Families differ in names more than in substance, so the reading goes by field and not by family: a new family
-works as soon as it uses names that one of the known ones uses. What a ModelShape cannot say (experts in every
-other layer only, linear attention, ...) is refused: a wrong number would be worse than none.
+works as soon as it uses names that one of the known ones uses. What a ModelShape cannot say (linear attention, ...) is
+refused: a wrong number would be worse than none.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ _MOE_EVERYWHERE: dict[str, Any] = {
     "decoder_sparse_step": 1,
     "interleave_moe_layer_step": 1,
     "moe_layer_interval": 1,
+    "mlp_layer_types": [],
 }
 """Fields that decide which layers have experts, and the value with which all have some."""
 
@@ -66,7 +67,7 @@ def shape_fields(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     layers = _whole(config, ("num_hidden_layers",))
     hidden = _whole(config, ("hidden_size",))
     width = _whole(config, _EXPERT_WIDTH)
-    dense_layers = _dense_layers(config, layers)
+    dense_layers, more_dense_layers = _dense_layers(config, layers)
     dtype = activation_dtype(config)
     quantised = expert_dtype(config, dtype)
     return {
@@ -79,7 +80,8 @@ def shape_fields(config: Mapping[str, Any], name: str) -> dict[str, Any]:
         "expert_intermediate": width,
         "shared_experts": _shared_experts(config, width),
         "dense_layers": dense_layers,
-        "dense_intermediate": _whole(config, ("intermediate_size",)) if dense_layers else 0,
+        "more_dense_layers": more_dense_layers,
+        "dense_intermediate": _whole(config, ("intermediate_size",)) if dense_layers or more_dense_layers else 0,
         "vocab": _whole(config, ("vocab_size",)),
         # Mixtral and gpt-oss have no such field: their softmax is over the chosen experts only
         "normalise_top_k": bool(config.get("norm_topk_prob", True)),
@@ -112,6 +114,12 @@ def _whole(config: Mapping[str, Any], names: tuple[str, ...]) -> int:
 
 
 def _attention(config: Mapping[str, Any], hidden: int, layers: int) -> dict[str, Any]:
+    if _count(config, "attn_layer_period", least=1) > 1:
+        raise ScenarioError(
+            "model.attn_layer_period",
+            config["attn_layer_period"],
+            "leaves layers without attention (Jamba's have a state space instead), and no shape can say so",
+        )
     heads = _whole(config, ("num_attention_heads",))
     _only_full_attention(config)
     if config.get("kv_lora_rank") is not None:
@@ -171,31 +179,42 @@ def _window(config: Mapping[str, Any], layers: int) -> int | None:
     return _whole(config, ("sliding_window",))
 
 
-def _dense_layers(config: Mapping[str, Any], layers: int) -> int:
-    """How many leading layers have no experts; a dense layer after an MoE layer is refused."""
-    moe = [_has_experts(config, layer) for layer in range(layers)]
-    leading = moe.index(True) if True in moe else layers
-    if leading == layers or not all(moe[leading:]):
+def _dense_layers(config: Mapping[str, Any], layers: int) -> tuple[int, tuple[int, ...]]:
+    """How many leading layers have no experts, and which others."""
+    if _count(config, "interleave_moe_layer_step", least=1) > 1:
+        raise ScenarioError(
+            "model.interleave_moe_layer_step",
+            config["interleave_moe_layer_step"],
+            "is Llama 4's, whose config does not tell the shared expert beside the others",
+            "give the model's fields, with more_dense_layers and shared_experts, to study it all the same",
+        )
+    moe = [_has_experts(config, layer, layers) for layer in range(layers)]
+    if True not in moe:
         names = [name for name, every in _MOE_EVERYWHERE.items() if config.get(name, every) not in (every, None)]
         name = names[0] if names else "num_hidden_layers"
         raise ScenarioError(
             f"model.{name}",
             config[name],
-            f"leaves {moe.count(False)} of {layers} layers without experts; only leading layers may be dense",
-            "give its fields (layers, hidden, attention, experts, ...) to study it all the same",
+            f"leaves none of {layers} layers with experts",
+            "DWDP splits experts over ranks, so it needs a model that has some",
         )
-    return leading
+    leading = moe.index(True)
+    return leading, tuple(layer for layer in range(leading, layers) if not moe[layer])
 
 
-def _has_experts(config: Mapping[str, Any], layer: int) -> bool:
+def _has_experts(config: Mapping[str, Any], layer: int, layers: int) -> bool:
+    if types := _list(config, "mlp_layer_types"):  # newer families name each layer's MLP, whatever else there is
+        if len(types) != layers or not all(word in ("dense", "sparse") for word in types):
+            raise ScenarioError("model.mlp_layer_types", types, f"must be dense or sparse for each of {layers} layers")
+        return bool(types[layer] != "dense")
     frequency = config.get("moe_layer_freq")  # DeepSeek: a number; MiniMax and others: a 0/1 for each layer
     if isinstance(frequency, list):
         if layer >= len(frequency) or not frequency[layer]:
             return False
     elif layer % _count(config, "moe_layer_freq", least=1):
         return False
-    # Qwen, Llama and Ernie count from the last layer of each stretch
-    for name in ("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_interval"):
+    # Qwen and Ernie count from the last layer of each stretch
+    for name in ("decoder_sparse_step", "moe_layer_interval"):
         if (layer + 1) % _count(config, name, least=1):
             return False
     first = max(_count(config, "first_k_dense_replace"), _count(config, "moe_layer_start_index"))

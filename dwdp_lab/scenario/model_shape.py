@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
@@ -105,8 +106,9 @@ class ModelShape(BaseModel):
     """One MoE decoder.
 
     `layers` counts all decoder layers; the first `dense_layers` of them have an ordinary MLP of width
-    `dense_intermediate` and no experts. `experts` are the routed ones of one layer, `top_k` of which each
-    token visits; `shared_experts` are visited by every token and replicated on every rank.
+    `dense_intermediate` and no experts, and so have those numbered in `more_dense_layers` (numbers from `layers` on
+    count for nothing, so that a model can be cut short). `experts` are the routed ones of one layer, `top_k` of which
+    each token visits; `shared_experts` are visited by every token and replicated on every rank.
     `expert_dtype` is what routed and shared experts are kept in, `dense_dtype` the projections of attention and dense
     MLPs (None: `dtype`), `dtype` everything else and the activations.
     """
@@ -122,6 +124,7 @@ class ModelShape(BaseModel):
     expert_intermediate: PositiveInt
     shared_experts: Annotated[int, Field(ge=0)] = 0
     dense_layers: Annotated[int, Field(ge=0)] = 0
+    more_dense_layers: tuple[Annotated[int, Field(ge=0)], ...] = ()
     dense_intermediate: Annotated[int, Field(ge=0)] = 0
     vocab: PositiveInt = 32000
     normalise_top_k: bool = True
@@ -137,17 +140,31 @@ class ModelShape(BaseModel):
             raise ScenarioError("model.top_k", self.top_k, f"must be at most experts ({self.experts})")
         if self.dense_layers >= self.layers:
             raise ScenarioError("model.dense_layers", self.dense_layers, f"must be less than layers ({self.layers})")
-        if self.dense_layers and not self.dense_intermediate:
+        if not self.moe_layers:
+            dense = list(self.more_dense_layers)
+            raise ScenarioError("model.more_dense_layers", dense, f"leaves none of {self.layers} layers with experts")
+        if self.layers > self.moe_layers and not self.dense_intermediate:
             raise ScenarioError(
                 "model.dense_intermediate",
                 self.dense_intermediate,
-                f"must be from 1 up for the {self.dense_layers} dense layers",
+                f"must be from 1 up for the {self.layers - self.moe_layers} dense layers",
             )
         return self
 
+    def has_experts(self, layer: int) -> bool:
+        """Whether this decoder layer has experts, and no ordinary MLP."""
+        return layer >= self.dense_layers and layer not in self.more_dense_layers
+
+    @property
+    def layers_with_experts(self) -> Sequence[int]:
+        """Their numbers, in order."""
+        after = range(self.dense_layers, self.layers)
+        return tuple(layer for layer in after if self.has_experts(layer)) if self.more_dense_layers else after
+
     @property
     def moe_layers(self) -> int:
-        return self.layers - self.dense_layers
+        """How many layers have experts."""
+        return len(self.layers_with_experts)
 
     @property
     def expert_params(self) -> int:

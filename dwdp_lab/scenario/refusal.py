@@ -70,7 +70,7 @@ def _place(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[int
             info = models[0].model_fields.get(str(part))
             kind = Annotated[(info.annotation, *info.metadata, None)] if info else None
         else:
-            items = get_args(bare(kind)) if get_origin(bare(kind)) is list else ()
+            items = get_args(bare(kind)) if get_origin(bare(kind)) in (list, tuple) else ()
             kind = items[0] if items else None
     return path, kind
 

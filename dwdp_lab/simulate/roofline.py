@@ -78,7 +78,7 @@ class _Layer:
     def roofline(self) -> Roofline:
         scenario, cost = self.balanced, self.cost
         amounts = WorkModel(scenario)
-        layer, ranks = scenario.model.dense_layers, range(scenario.ranks)
+        layer, ranks = scenario.model.layers_with_experts[0], range(scenario.ranks)
         before_us = cost.work_us(amounts.attention(scenario.batches.by_rank[0][0], layer))
         before_us += cost.work_us(amounts.route(self.tokens))
         sent = [

@@ -19,4 +19,4 @@ def few_layers(scenario: Scenario) -> Scenario:
     model = scenario.model
     if scenario.ranks <= LARGE_GROUP or model.moe_layers <= FEW_LAYERS:
         return scenario
-    return scenario.replace(**{"model.layers": model.dense_layers + FEW_LAYERS})
+    return scenario.replace(**{"model.layers": model.layers_with_experts[FEW_LAYERS - 1] + 1})

@@ -28,9 +28,9 @@ class KernelSpan(NamedTuple):
 class Profiled:
     """The step of that number, repeated after the run. Times count from the run's start, so it lies behind the run.
 
-    `spans` are its operations, timed as in the run; `kernels` are the profiler's, whose clock has been laid on the
-    ranks' within `clock_error_us`. No kernel lies further than `outside_us` outside its operation's span: what both
-    clocks, together with the profiler's own idea of the GPU's, are off by.
+    `spans` are its operations, timed as in the run; `kernels` are the profiler's. Both have been laid on the ranks'
+    clock, together within `clock_error_us`. No kernel lies further than `outside_us` outside its operation's span: what
+    both clocks, together with the profiler's own idea of the GPU's, are off by.
     """
 
     step: int

@@ -59,6 +59,10 @@ def test_bf16_and_a_skewed_router(two_ranks: Ranks) -> None:
     check_all_strategies(two_ranks, several_steps(2, **{"model": ODD_MODEL, "workload.router_skew": 1.0}))
 
 
+def test_layers_without_experts_in_between_and_at_the_end(two_ranks: Ranks) -> None:
+    check_all_strategies(two_ranks, several_steps(2, **{"model.layers": 6, "model.more_dense_layers": [2, 3, 5]}))
+
+
 @pytest.mark.parametrize("form", DEP_FORMS, ids=lambda form: "-".join(form.values()))
 def test_dep_forms(three_ranks: Ranks, form: dict[str, Any]) -> None:
     work = several_steps(3, **{"strategy.name": "dep"}, **form)

@@ -42,6 +42,7 @@ def shapes(draw: st.DrawFn, precision: str) -> ModelShape:
     layers = draw(st.integers(1, 4))
     experts = draw(st.integers(1, 6))
     dense = draw(st.integers(0, layers - 1))
+    more_dense = draw(st.sets(st.integers(dense + 1, 4)))
     return small_shape(
         layers=layers,
         hidden=draw(st.sampled_from([16, 24, 40])),
@@ -57,7 +58,8 @@ def shapes(draw: st.DrawFn, precision: str) -> ModelShape:
         expert_intermediate=draw(st.sampled_from([7, 16, 24])),
         shared_experts=draw(st.integers(0, 2)),
         dense_layers=dense,
-        dense_intermediate=20 if dense else 0,
+        more_dense_layers=more_dense,
+        dense_intermediate=20 if dense or more_dense else 0,
         normalise_top_k=draw(st.booleans()),
         dtype=precision,
         expert_dtype=draw(st.sampled_from([precision, "fp32", "bf16"])),

@@ -32,7 +32,7 @@ def decode(shape: ModelShape, batch: Batch, seed: int, router_skew: float) -> tu
         chosen = []
         for token, row in enumerate(rows):
             normed_row = rms(row, shape.rms_eps, norm)
-            if layer < shape.dense_layers:
+            if not shape.has_experts(layer):
                 rows[token] = add(row, mlp(normed_row, weights.dense_w13, weights.dense_w2))
                 continue
             logits = times(weights.router.double().tolist(), normed_row)
@@ -49,7 +49,7 @@ def decode(shape: ModelShape, batch: Batch, seed: int, router_skew: float) -> tu
                 row = add(row, mlp(normed_row, weights.shared_w13, weights.shared_w2))
             rows[token] = row
             chosen.append(sorted(best))
-        if layer >= shape.dense_layers:
+        if shape.has_experts(layer):
             routing.append(chosen)
     return [rms(row, shape.rms_eps, [1.0] * shape.hidden) for row in rows], routing
 

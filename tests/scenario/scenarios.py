@@ -31,6 +31,7 @@ def models(draw: st.DrawFn) -> Any:
     experts = draw(st.integers(1, 64))
     layers = draw(st.integers(1, 9))
     dense_layers = draw(st.integers(0, layers - 1))
+    more_dense_layers = draw(st.lists(st.integers(dense_layers + 1, 12), max_size=3))
     return {
         "name": draw(st.text(max_size=9)),
         "layers": layers,
@@ -41,7 +42,8 @@ def models(draw: st.DrawFn) -> Any:
         "expert_intermediate": draw(st.integers(1, 999)),
         "shared_experts": draw(st.integers(0, 2)),
         "dense_layers": dense_layers,
-        "dense_intermediate": draw(st.integers(1, 999)) if dense_layers else 0,
+        "more_dense_layers": more_dense_layers,
+        "dense_intermediate": draw(st.integers(1, 999)) if dense_layers or more_dense_layers else 0,
         "rms_eps": draw(st.floats(1e-9, 1e-3)),
         "rope_theta": draw(st.floats(1, 1e9)),
         "dtype": draw(st.sampled_from(PRECISIONS[:3])),

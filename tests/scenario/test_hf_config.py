@@ -84,6 +84,29 @@ def test_leading_dense_layers(given: dict[str, Any], dense: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "with_experts"),
+    [
+        ({"decoder_sparse_step": 2}, [1, 3, 5]),
+        ({"num_hidden_layers": 5, "decoder_sparse_step": 2}, [1, 3]),
+        ({"decoder_sparse_step": 3, "mlp_only_layers": [2]}, [5]),
+        ({"mlp_only_layers": [3, 5]}, [0, 1, 2, 4]),
+        ({"moe_layer_freq": 2}, [0, 2, 4]),
+        ({"moe_layer_freq": 2, "first_k_dense_replace": 1}, [2, 4]),
+        ({"moe_layer_freq": [0, 1, 1, 0, 1, 1]}, [1, 2, 4, 5]),
+        ({"moe_layer_interval": 2, "moe_layer_start_index": 2}, [3, 5]),
+        ({"mlp_layer_types": ["dense", "sparse", "sparse"] * 2}, [1, 2, 4, 5]),
+        # transformers writes both where it made the one of the other
+        ({"mlp_layer_types": ["dense"] + ["sparse"] * 5, "first_k_dense_replace": 1}, [1, 2, 3, 4, 5]),
+    ],
+)
+def test_layers_without_experts_anywhere(given: dict[str, Any], with_experts: list[int]) -> None:
+    model = read_model({**BASE, **given})
+    assert list(model.layers_with_experts) == with_experts
+    assert model.dense_layers == with_experts[0]
+    assert model.dense_intermediate == 1024
+
+
+@pytest.mark.parametrize(
     ("given", "precision"),
     [
         ({"quant_method": "fp8"}, "fp8"),
@@ -149,17 +172,20 @@ def test_latent_attention_may_leave_queries_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("given", "field"),
     [
-        ({"decoder_sparse_step": 2}, "model.decoder_sparse_step"),
+        ({"decoder_sparse_step": 7}, "model.decoder_sparse_step"),
+        ({"mlp_layer_types": ["dense", "sparse"]}, "model.mlp_layer_types"),
+        ({"mlp_layer_types": ["dense"] * 6}, "model.mlp_layer_types"),
+        ({"mlp_layer_types": ["sparse", "hashed"] * 3}, "model.mlp_layer_types"),
+        ({"decoder_sparse_step": 2, "intermediate_size": None}, "model.intermediate_size"),
         ({"interleave_moe_layer_step": 2}, "model.interleave_moe_layer_step"),
-        ({"moe_layer_freq": 2}, "model.moe_layer_freq"),
         ({"moe_layer_freq": 0}, "model.moe_layer_freq"),
-        ({"mlp_only_layers": [3]}, "model.mlp_only_layers"),
         ({"mlp_only_layers": 3}, "model.mlp_only_layers"),
         ({"first_k_dense_replace": 6}, "model.first_k_dense_replace"),
         ({"first_k_dense_replace": "two"}, "model.first_k_dense_replace"),
         ({"sliding_window": 4096}, "model.sliding_window"),
         ({"layer_types": ["linear_attention", "full_attention"] * 3}, "model.layer_types"),
         ({"layer_types": ["full_attention"]}, "model.layer_types"),
+        ({"attn_layer_period": 8, "expert_layer_period": 2}, "model.attn_layer_period"),
         (
             {"layer_types": ["full_attention", "sliding_attention"] * 3, "sliding_window": 9},
             "model.layer_types",

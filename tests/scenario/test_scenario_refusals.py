@@ -96,6 +96,30 @@ def refused(fields: dict[str, Any]) -> ScenarioError:
         ({"model": {"preset": "tiny", "dense_layers": 4}}, "model.dense_layers", 4, "less than layers (4)"),
         ({"model": {"preset": "tiny", "dense_layers": 1}}, "model.dense_intermediate", 0, "from 1 up"),
         (
+            {"model": {"preset": "tiny", "more_dense_layers": 3}},
+            "model.more_dense_layers",
+            3,
+            "must be a list of [a whole number from 0 up]",
+        ),
+        (
+            {"model": {"preset": "tiny", "more_dense_layers": [2, "x"]}},
+            "model.more_dense_layers.1",
+            "x",
+            "must be a whole number from 0 up",
+        ),
+        (
+            {"model": {"preset": "tiny", "more_dense_layers": [2]}},
+            "model.dense_intermediate",
+            0,
+            "for the 1 dense layers",
+        ),
+        (
+            {"model": {"preset": "tiny", "dense_layers": 1, "more_dense_layers": [1, 3, 2]}},
+            "model.more_dense_layers",
+            [1, 3, 2],
+            "leaves none of 4 layers with experts",
+        ),
+        (
             {"model": {"preset": "tiny", "attention": {"heads": 3}}},
             "model.attention.heads",
             3,

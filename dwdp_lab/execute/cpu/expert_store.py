@@ -35,8 +35,8 @@ class ExpertStore:
     ) -> None:
         self.shape = shape if share is None else narrowed(shape, share)
         self.experts = experts
-        moe_layers = range(shape.dense_layers, shape.layers)
-        self._places = {layer: place for place, layer in enumerate(moe_layers if layers is None else layers)}
+        kept = shape.layers_with_experts if layers is None else layers
+        self._places = {layer: place for place, layer in enumerate(kept)}
         self.layout = Layout(parameter_bytes(self.shape), len(experts))
         self.stride = whole_pages(self.layout.nbytes)
         self.nbytes = len(self._places) * self.stride

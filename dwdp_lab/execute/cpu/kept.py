@@ -57,7 +57,7 @@ class Kept:
     def all_experts(self, scenario: Scenario, wanted: Iterable[int], share: Share | None) -> ExpertStore:
         """Every expert of these layers on this rank, or the share of it."""
         shape = scenario.model
-        moe_layers = tuple(layer for layer in wanted if layer >= shape.dense_layers)
+        moe_layers = tuple(layer for layer in wanted if shape.has_experts(layer))
         if (moe_layers, share) not in self.whole:
             store = ExpertStore(shape, range(shape.experts), drawn(shape, scenario.workload.seed), moe_layers, share)
             self.whole[moe_layers, share] = store

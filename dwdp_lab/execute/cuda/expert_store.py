@@ -48,7 +48,7 @@ class ExpertStore:
     def fill(self, read: ReadExpert) -> None:
         """Take the weights in, of any device. Returns when they are there for everybody to read."""
         shape = self.plan.shape
-        for layer in range(shape.dense_layers, shape.layers):
+        for layer in shape.layers_with_experts:
             views = [self.parameter(layer, name) for name in self.sizes]
             for index, expert in enumerate(self.plan.experts):
                 for view, weight in zip(views, read(layer, expert), strict=True):

@@ -29,18 +29,24 @@ class Gpu(NamedTuple):
     free_bytes: float
 
 
-def needed_bytes(scenario: Scenario) -> float:
-    """Of one rank: its process, and as much as the fullest rank's ledger says. Embeddings are not kept by ranks."""
+def needed_bytes(scenario: Scenario, embeddings: bool = False) -> float:
+    """Of one rank: its process, and as much as the fullest rank's ledger says.
+
+    Ranks keep `embeddings` when they run a model of transformers; the lab's own decoder has none.
+    """
     kept = ledger(scenario, scenario.strategy.name)
-    return PROCESS_BYTES + kept.total - kept.embeddings
+    return PROCESS_BYTES + kept.total - (0 if embeddings else kept.embeddings)
 
 
-def check_gpu_memory(scenario: Scenario, gpus: Sequence[Gpu], held_bytes: Sequence[float] = ()) -> None:
+def check_gpu_memory(
+    scenario: Scenario, gpus: Sequence[Gpu], held_bytes: Sequence[float] = (), embeddings: bool = False
+) -> None:
     """Raises ScenarioError (field `model`) when a GPU lacks room for its ranks: rank r is on GPU r modulo their number.
 
-    `held_bytes` is what each rank of a running group has beside its process, and can use again.
+    `held_bytes` is what each rank of a running group has beside its process, and can use again; `embeddings` as in
+    `needed_bytes`.
     """
-    each = needed_bytes(scenario) - (PROCESS_BYTES if held_bytes else 0)
+    each = needed_bytes(scenario, embeddings) - (PROCESS_BYTES if held_bytes else 0)
     for number, gpu in enumerate(gpus):
         ranks = range(number, scenario.ranks, len(gpus))
         free = gpu.free_bytes + sum(held_bytes[rank] for rank in ranks if rank < len(held_bytes))

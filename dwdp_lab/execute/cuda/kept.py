@@ -121,7 +121,7 @@ class Kept:
                 self.layers[layer] = weights if need.share is None else narrow_layer(shape, weights, need.share)
             self.part = need.layers, need.share
         if need.whole and not self.whole:
-            moe_layers = [layer for layer in need.layers if layer >= shape.dense_layers]
+            moe_layers = [layer for layer in need.layers if shape.has_experts(layer)]
             self.whole = all_experts(shape, moe_layers, need.share, drawn(shape, workload.seed, device), device)
 
     def _hold_shard(self, session: RankSession, scenario: Scenario) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 
@@ -25,6 +27,14 @@ from dwdp_lab.timeline.span import Span
 Anchor = Callable[[Device, Stream], Reading]
 
 
+class _Repeated(NamedTuple):
+    """The step's operations in their order, how far their times may be off, and when it began."""
+
+    spans: list[Span]
+    error_us: float
+    since_ns: int
+
+
 def profile_step(
     session: RankSession,
     machine: RankMachine,
@@ -42,20 +52,21 @@ def profile_step(
     step = profiled_step(setup.scenario)
     chosen = of_steps(ops, {step})
 
-    def run() -> tuple[list[Span], int]:
+    def run() -> _Repeated:
         for lane, stream in machine.streams.items():
             label_lane(lane, partial(stream.run, partial(_touch, machine.device)))
         _queue(machine, setup, chosen, recorded=False)
         machine.device.synchronize()
         since_ns = time.monotonic_ns()
-        spans = _timed(machine, setup, chosen, zero_ns, common_start, anchor)
+        spans, error_us = _timed(machine, setup, chosen, zero_ns, common_start, anchor)
         session.gather("profiled", None)  # reading the trace must not disturb ranks that are still at it
-        return spans, since_ns
+        return _Repeated(spans, error_us, since_ns)
 
     gpu = machine.device.torch_device.type == "cuda"
     machine.device.synchronize()
-    (spans, since_ns), trace = under_profiler(run, gpu)
-    return profiled_from(setup.rank, step, chosen, spans, trace, gpu, zero_ns, since_ns)
+    did, trace = under_profiler(run, gpu)
+    found = profiled_from(setup.rank, step, chosen, did.spans, trace, gpu, zero_ns, did.since_ns)
+    return replace(found, clock_error_us=found.clock_error_us + did.error_us)
 
 
 def _touch(device: Device) -> None:
@@ -76,8 +87,8 @@ def _timed(
     zero_ns: int,
     common_start: Callable[[], int],
     anchor: Anchor,
-) -> list[Span]:
-    """The operations' spans, in their order."""
+) -> tuple[list[Span], float]:
+    """The operations' spans, in their order, and how far off they may be on the ranks' clock."""
     device, compute = machine.device, machine.streams["compute"]
     first = anchor(device, compute)
     with hold_until(device, tuple(machine.streams.values()), common_start()):
@@ -89,4 +100,5 @@ def _timed(
         return (between.host_ns(device.elapsed_us(first.event, event)) - zero_ns) / 1e3
 
     stamped = zip(ops, queued.stamps, strict=True)
-    return [span_of(setup.rank, op, at_us(stamp.start), at_us(stamp.end)) for op, stamp in stamped]
+    spans = [span_of(setup.rank, op, at_us(stamp.start), at_us(stamp.end)) for op, stamp in stamped]
+    return spans, between.error_us

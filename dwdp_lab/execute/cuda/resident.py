@@ -57,5 +57,5 @@ def tables_of_store(store: ExpertStore, experts: range) -> dict[int, LayerTables
     shape = store.plan.shape
     return {
         layer: LayerTables(*map(expert_table, local_tensors(store, layer, experts).values()))
-        for layer in range(shape.dense_layers, shape.layers)
+        for layer in shape.layers_with_experts
     }

@@ -86,18 +86,12 @@ def _run_prepared(session: RankSession, machine: RankMachine, setup: Setup, orde
     # what is captured must have run before: kernels that are compiled or loaded meanwhile would break the capture
     _warm_up(machine, setup, ops, range(setup.scenario.batches.steps) if order.graph else warm_steps(setup.scenario))
     computation = Computation(setup, machine.device, machine.streams, machine.arithmetic)
-    if order.graph:
-        session.channel.send(Progress("capturing", 0, 1))
-        captured = _captured(machine, computation, order)
-        _replay_once(machine, captured)
-        queue = partial(replay_program, machine.device, captured, machine.streams["compute"])
-    else:
-        events = Events(machine.device, ops, order.recorded)
-        queue = partial(queue_program, ops, events, machine.streams, computation.queue, computation.end)
+    queue = _queueing(session, machine, computation, order)
     run = _timed(session, machine, queue)
     deal = setup.meeting.deal if setup.meeting is not None else None
     rows = own_rows(order, session.rank, _computed(setup, machine, computation), deal)
     computation.close()
+    del queue  # with its graphs: a step under the profiler is queued without them, and takes as much memory again
     outputs = outputs_of(setup.scenario, rows)
     profiled = None
     if order.profiled:
@@ -114,6 +108,19 @@ def _run_prepared(session: RankSession, machine: RankMachine, setup: Setup, orde
         samples=run.samples,
         profiled=profiled,
     )
+
+
+def _queueing(
+    session: RankSession, machine: RankMachine, computation: Computation, order: Order
+) -> Callable[[], Queued]:
+    """What queues the program. Graphs and their memory live as long as it does."""
+    if not order.graph:
+        events = Events(machine.device, order.program.ops, order.recorded)
+        return partial(queue_program, order.program.ops, events, machine.streams, computation.queue, computation.end)
+    session.channel.send(Progress("capturing", 0, 1))
+    captured = _captured(machine, computation, order)
+    _replay_once(machine, captured)
+    return partial(replay_program, machine.device, captured, machine.streams["compute"])
 
 
 def _graph_notes(order: Order) -> tuple[str, ...]:

@@ -93,7 +93,7 @@ class StorePlan:
         """By (decoder layer, parameter), in the order of their addresses."""
         found, free = {}, 0
         parts = {name: local_part(size, self.experts, self.shape.experts, self.page) for name, size in self._sizes}
-        for layer in range(self.shape.dense_layers, self.shape.layers):
+        for layer in self.shape.layers_with_experts:
             for name, (local, inner) in parts.items():
                 if inner is None:
                     data = Stretch(free, free + local.nbytes)  # sizes are multiples of a tile's

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dwdp_lab.execute.hf.order import HfOrder
-from dwdp_lab.model.hf.expert_source import Compute, give_source
+from dwdp_lab.model.hf.expert_source import Compute, give_source, take_source
 
 
 class BroughtExperts(Protocol):
@@ -55,6 +55,8 @@ def brought(model: Any, modules: Mapping[int, nn.Module], experts: BroughtExpert
     finally:
         for hook in hooks:
             hook.remove()
+        for module in modules.values():
+            take_source(module)  # the model stays for the next run, these experts do not
 
 
 def warm_up(model: Any, prompts: Tensor) -> None:

@@ -16,9 +16,12 @@ from dwdp_lab.execute.cpu.operations import slot_of
 from dwdp_lab.execute.cuda.device import Device, Event, Stream
 from dwdp_lab.execute.cuda.queue_program import Events, Stamps
 from dwdp_lab.execute.cuda.run_experts import RunExperts
-from dwdp_lab.execute.hf.stepped_program import BY_THE_MODEL
+from dwdp_lab.execute.hf.stepped_program import BY_THE_MODEL, check_after
 from dwdp_lab.model.hf.expert_source import Compute, ExpertWeights, Tables
 from dwdp_lab.program.operation import Lane, Op
+
+Work = tuple[Compute, list[Tensor]]
+"""What is to be computed of a layer's experts, and where the result goes."""
 
 
 class GpuPass(NamedTuple):
@@ -39,7 +42,7 @@ class GpuExperts:
         self.ops = ops
         self.experts = experts
         self.passes: list[GpuPass] = []
-        self._first, *self._later = queue_turns(ops)
+        self._first, self._later, self._after = queue_turns(ops)
         self._weights: dict[tuple[int, int | None], ExpertWeights] = {}
         self._chosen: dict[int, Tensor] = {}
         self._pulled_bytes: dict[int, int] = {}
@@ -57,6 +60,7 @@ class GpuExperts:
     def end(self) -> None:
         if (left := next(self._turns, None)) is not None:
             raise RuntimeError(f"the model ended its pass without asking for the {self._experts_of(left)}")
+        self._go_through(self._after, None)
         events = self._events
         stamps = tuple(Stamps(start, events.ends[index]) for index, start in enumerate(events.starts))
         self.passes.append(GpuPass(stamps, self._pulled_bytes))
@@ -67,20 +71,24 @@ class GpuExperts:
             due = f"{self._experts_of(turn)} is" if turn else "nothing is"
             raise RuntimeError(f"the model asks for the experts of layer {layer}, while {due} next in its program")
         self._chosen[layer] = ids
-        called, computed = self._mark(), list[Tensor]()
+        computed: list[Tensor] = []
+        self._go_through(turn, (compute, computed))
+        if not computed:  # a stream that is not at once where it is asked to be: the stand-in for tests
+            self.device.wait(self._before)
+        return computed[0]
+
+    def _go_through(self, turn: Sequence[int], work: Work | None) -> None:
+        called = self._mark()
         for index in turn:
             op = self.ops[index]
             if op.kind in BY_THE_MODEL:  # all that the model did since, told as the first of them
                 self._events.starts[index] = self._before
                 self._before = called
-            self._queue(index, (compute, computed))
+            self._queue(index, work)
             if op.kind == "experts":
                 self._before = self._events.ends[index]
-        if not computed:  # a stream that is not at once where it is asked to be: the stand-in for tests
-            self.device.wait(self._before)
-        return computed[0]
 
-    def _queue(self, index: int, work: tuple[Compute, list[Tensor]] | None) -> None:
+    def _queue(self, index: int, work: Work | None) -> None:
         op, events = self.ops[index], self._events
         stream = self.streams[op.lane]
         for number in events.waits[index]:
@@ -123,11 +131,22 @@ class GpuExperts:
         return next(self.ops[index] for index in turn if self.ops[index].kind == "experts")
 
 
-def queue_turns(ops: Sequence[Op]) -> list[list[int]]:
-    """The operations by their indices in issue order: what comes before anything is computed, then, for each layer with
-    experts, all up to them and what other lanes do before computing goes on.
+class QueueTurns(NamedTuple):
+    """A program's operations by their indices, in issue order.
 
-    Raises ValueError for a program in which something is computed after the last experts.
+    `first` are those before anything is computed, `turns`, for each layer with experts, all up to them and what other
+    lanes do before computing goes on, `after` those from the first dense layer after the last experts on.
+    """
+
+    first: list[int]
+    turns: list[list[int]]
+    after: list[int]
+
+
+def queue_turns(ops: Sequence[Op]) -> QueueTurns:
+    """The program cut where the model asks for experts.
+
+    Raises ValueError for one in which the rank has something to compute after the last.
     """
     found: list[list[int]] = [[]]
     open_turn = False
@@ -138,6 +157,6 @@ def queue_turns(ops: Sequence[Op]) -> list[list[int]]:
         found[-1].append(index)
         if op.kind == "experts":
             open_turn = False
-    if open_turn:
-        raise ValueError(f"the {ops[found[-1][0]]} comes after the last experts: the model would never get there")
-    return found
+    after = found.pop() if open_turn else []
+    check_after(ops[index] for index in after)
+    return QueueTurns(found[0], found[1:], after)

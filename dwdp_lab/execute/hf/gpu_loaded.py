@@ -67,12 +67,13 @@ def gpu_load(session: RankSession, rank: GpuRank, order: HfOrder) -> GpuLoaded:
         return before
     if before is not None:
         drop(session, before)
+        del before  # with its model: there may be no room for two
     session.channel.send(Progress("loading", 0, 1))
-    model, modules = model_of(order)
-    made = GpuLoaded(key, model.to(device.torch_device), modules)
-    with expert_files(order, modules) as read:
+    found = model_of(order)
+    made = GpuLoaded(key, found.model.to(device.torch_device), found.modules)
+    with expert_files(order, found) as read:
         if order.replicated:
-            made.whole = all_experts(shape, range(shape.dense_layers, shape.layers), None, read, device.torch_device)
+            made.whole = all_experts(shape, shape.layers_with_experts, None, read, device.torch_device)
         else:
             transport = choose_transport(session, device.memory, rank.ipc, device.torch_device)
             made.shard = ExpertStore(StorePlan(shape, local, transport.page), transport, device)

@@ -6,7 +6,8 @@ with Ranks(2) as ranks:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +16,17 @@ from dwdp_lab.execute.cpu.memory_need import check_memory
 from dwdp_lab.execute.cuda.gpu_memory import check_gpu_memory, visible_gpus
 from dwdp_lab.execute.cuda.refusal import check_fits_kernels, check_gpus_here
 from dwdp_lab.execute.hf.order import HfAnswer, HfOrder
+from dwdp_lab.execute.hf.prompts import Prompts, check_known, token_ids
 from dwdp_lab.execute.launch import RankMachineName
 from dwdp_lab.execute.ranks import OnProgress, Ranks
 from dwdp_lab.execute.run_result import crowded, host_environment, shared_gpus
 from dwdp_lab.model.hf.interface import check_transformers
+from dwdp_lab.model.hf.tensor_files import check_files
 from dwdp_lab.model.supported import check_dtype
 from dwdp_lab.program.build import build
 from dwdp_lab.program.checker import verify
 from dwdp_lab.program.operation import Program
-from dwdp_lab.scenario.errors import ScenarioError
+from dwdp_lab.scenario.errors import MISSING, ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.timeline.span import Timeline
 
@@ -36,9 +39,6 @@ JOBS: dict[RankMachineName, str] = {
     "cuda": "dwdp_lab.execute.hf.gpu_job:run",
 }
 RUNNABLE = frozenset({"attention", "dense", "route", "experts", "pull", "merge"})
-
-Prompts = Sequence[Sequence[Sequence[int]]]
-"""Per rank its prompts, as token ids; a rank's are all of one length."""
 
 
 @dataclass(frozen=True)
@@ -72,22 +72,25 @@ def run_hf_model(
     the others are pulled from its peers' memory while the layers before compute. Ranks never wait for each other.
 
     `fields` are those of a Scenario but for model and workload: strategy, group, link_gbps. With `new_tokens` the
-    likeliest so many words are appended to each prompt, a pass of the model for each. `programs` of your own (one per
-    rank, of one step) are checked as any others. What was loaded stays for the next call.
+    likeliest so many words are appended to each prompt, a pass of the model for each; fewer where the checkpoint's
+    generation config has a word that ends an answer, and all of a rank's prompts have come to it. `programs` of your
+    own (one per rank, of one step) are checked as any others. What was loaded stays for the next call.
 
     Raises ScenarioError or ProgramError before anything runs; RankFailed when a rank raises, as for a checkpoint that
-    cannot be read; RunStopped when another thread stops the ranks.
+    lacks weights; RunStopped when another thread stops the ranks.
     """
-    scenario = hf_scenario(ranks.size, folder, prompts, **fields)
-    if new_tokens < 0:
-        raise ScenarioError("new_tokens", new_tokens, "must be 0 or more")
+    given = token_ids(prompts, ranks.size)
+    scenario = hf_scenario(ranks.size, folder, given, **fields)
+    check_known(given, scenario.model.vocab)
+    if isinstance(new_tokens, bool) or not isinstance(new_tokens, int) or new_tokens < 0:
+        raise ScenarioError("new_tokens", new_tokens, "must be a whole number from 0 up")
     check_transformers()
+    home = Path(folder).expanduser().resolve()
+    check_files(home)
     chosen = tuple(build(scenario) if programs is None else programs)
     verify(chosen, scenario)
     _check_kinds(scenario, chosen)
     _check_machine(ranks, scenario)
-    given = tuple(tuple(tuple(prompt) for prompt in mine) for mine in prompts)
-    home = Path(folder).expanduser().resolve()
     order = HfOrder(str(home), _version(home), scenario, chosen, given, new_tokens, all_logits)
     answers: list[HfAnswer] = ranks.perform(JOBS[ranks.machine], order, progress)
     return HfResult(
@@ -103,24 +106,36 @@ def hf_scenario(ranks: int, folder: str | Path, prompts: Prompts, **fields: Any)
 
     Raises ScenarioError for prompts or fields that cannot be used.
     """
-    if len(prompts) != ranks:
-        raise ScenarioError("prompts", len(prompts), f"needs the prompts of each of the {ranks} ranks", "[] for none")
-    for rank, mine in enumerate(prompts):
-        if len(lengths := {len(prompt) for prompt in mine}) > 1 or 0 in lengths:
-            raise ScenarioError(
-                f"prompts[{rank}]", sorted(lengths), "a rank's prompts need to be of one length, 1 or more tokens"
-            )
+    given = token_ids(prompts, ranks)
     if taken := sorted({"model", "workload"} & set(fields)):
         raise ScenarioError(taken[0], fields[taken[0]], "follows from the folder and the prompts", "leave it out")
-    given = dict(fields.pop("group", {}))
-    if given.setdefault("ranks", ranks) != ranks:
-        raise ScenarioError("group.ranks", given["ranks"], f"these are {ranks} rank processes")
-    workload = {"kind": "explicit", "lengths": [[len(prompt) for prompt in mine] for mine in prompts]}
+    group = fields.pop("group", {})
+    if isinstance(group, Mapping):
+        group = {"ranks": ranks, **group}
+        if group["ranks"] != ranks:
+            raise ScenarioError("group.ranks", group["ranks"], f"these are {ranks} rank processes")
+    workload = {"kind": "explicit", "lengths": [[len(prompt) for prompt in mine] for mine in given]}
     config = Path(folder).expanduser() / "config.json"  # not a preset that happens to have the folder's name
-    scenario = Scenario.create(model=str(config), group=given, workload=workload, **fields)
+    if not config.is_file():
+        raise ScenarioError(
+            "folder",
+            str(folder),
+            "has no config.json: it needs to be the folder of a checkpoint",
+            "huggingface_hub.snapshot_download(name) brings a model of the hub into one, and returns it",
+        )
+    scenario = Scenario.create(model=str(config), group=group, workload=workload, **fields)
+    _check_dtype_is_told(config)
     check_dtype(scenario.model.dtype, "model.dtype")
     check_dtype(scenario.model.expert_dtype, "model.expert_dtype")
     return scenario
+
+
+def _check_dtype_is_told(config: Path) -> None:
+    """A config may leave it out: a shape then takes bf16, and transformers whatever the weights are kept in."""
+    told = json.loads(config.read_text(encoding="utf-8"))
+    if not any(each.get(name) for each in (told, told.get("text_config") or {}) for name in ("dtype", "torch_dtype")):
+        hint = 'add the type that its weights are kept in, as "dtype": "bfloat16"'
+        raise ScenarioError("model.dtype", MISSING, f"is missing in {config}", hint)
 
 
 def _check_machine(ranks: Ranks, scenario: Scenario) -> None:
@@ -130,7 +145,7 @@ def _check_machine(ranks: Ranks, scenario: Scenario) -> None:
     if ranks.alive:  # of what they have loaded nobody here knows how much they can use again
         return
     if ranks.machine == "cuda":
-        check_gpu_memory(scenario, visible_gpus())
+        check_gpu_memory(scenario, visible_gpus(), embeddings=True)
     else:
         check_memory(scenario)
 

@@ -2,11 +2,13 @@
 
 Two forms are known. Most checkpoints have a tensor per expert and projection (`experts.7.gate_proj.weight`; Mixtral
 says w1, w3 and w2 for gate, up and down), some one tensor of all experts (`experts.gate_up_proj`, [E, ...]).
+
+Beside the layers of the model a checkpoint may have layers for something else, with experts of their own and counted
+from 0 again: `mtp.layers.0` of Qwen3-Next predicts tokens further ahead. So layers go by what their names begin with.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from contextlib import ExitStack
@@ -18,10 +20,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from dwdp_lab.model.hf.experts_module import TYPES, layer_of
-from dwdp_lab.scenario.errors import ScenarioError
+from dwdp_lab.model.hf.experts_module import TYPES, layer_of, stack_of
+from dwdp_lab.model.hf.tensor_files import AGAIN, file_of_tensors, refused
 
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 _EACH = re.compile(r"\.experts\.(\d+)\.(gate_proj|up_proj|down_proj|w1|w2|w3)\.weight$")
 _FUSED = re.compile(r"\.experts\.(gate_up_proj|down_proj)(?:\.weight)?$")
 _PART = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}
@@ -30,29 +31,56 @@ _PART = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}
 class ExpertFiles:
     """The experts' tensors of a checkpoint folder, by name; nothing is read before it is asked for.
 
-    `transposed`: tensors of all experts are [E, in, out], as this family's modules keep them. Use it as a context.
-    Raises ScenarioError (field `model`) for a folder without safetensors files or without experts in them.
+    `transposed`: tensors of all experts are [E, in, out], as this family's modules keep them. `stack`: what the names
+    of the model's layers begin with (`model.`), which is of no importance where the checkpoint's all begin alike. Use
+    it as a context.
+
+    Raises ScenarioError (field `model`) for a folder without safetensors files or without experts in them, and where it
+    is not clear which tensors are the layers'.
     """
 
-    def __init__(self, folder: Path, transposed: bool) -> None:
+    def __init__(self, folder: Path, transposed: bool, stack: str = "model.") -> None:
         self.folder = folder
         self.transposed = transposed
         self._open: dict[str, Any] = {}
-        self._stack = ExitStack()
-        self._file_of = self._index()
+        self._files = ExitStack()
+        self._file_of = file_of_tensors(folder)
         self._each: dict[tuple[int, int, str], str] = {}
         self._fused: dict[tuple[int, str], str] = {}
-        others: dict[str, int] = defaultdict(int)
-        for name in self._file_of:
+        for name in self._names(stack):
             if each := _EACH.search(name):
-                self._each[layer_of(name), int(each[1]), _PART.get(each[2], each[2])] = name
+                self._note(self._each, (layer_of(name), int(each[1]), _PART.get(each[2], each[2])), name)
             elif fused := _FUSED.search(name):
-                self._fused[layer_of(name), fused[1]] = name
-            elif ".experts." in name:
-                others[re.sub(r"\d+", "N", name)] += 1
-        if not self._each and not self._fused:
+                self._note(self._fused, (layer_of(name), fused[1]), name)
+
+    def _names(self, stack: str) -> list[str]:
+        """Of all tensors that are the experts' of the layers of that stack."""
+        stacks: dict[str, list[str]] = defaultdict(list)
+        for name in self._file_of:
+            known = _EACH.search(name) or _FUSED.search(name)
+            if known and (begin := stack_of(name)) is not None:
+                stacks[begin].append(name)
+        if not stacks:
+            others = {re.sub(r"\d+", "N", name) for name in self._file_of if ".experts." in name}
             seen = f"; it has {', '.join(sorted(others)[:3])}" if others else ""
-            raise self._refused(f"has no experts' weights that are known by name{seen}", "take a bf16 checkpoint")
+            raise refused(
+                self.folder,
+                f"has no experts' weights that are known by name{seen}",
+                "take a bf16 checkpoint of a family that says experts.0.gate_proj.weight, experts.0.w1.weight or "
+                "experts.gate_up_proj",
+            )
+        if stack not in stacks and len(stacks) > 1:
+            found = ", ".join(f"{each}layers" for each in sorted(stacks))
+            raise refused(
+                self.folder,
+                f"has experts in {found}, and the model in {stack}layers",
+                "rename the tensors of the model's layers as transformers does",
+            )
+        return stacks[stack] if stack in stacks else next(iter(stacks.values()))
+
+    def _note(self, names: dict[Any, str], key: Any, name: str) -> None:
+        if (other := names.setdefault(key, name)) != name:
+            raise refused(self.folder, f"has the same weights twice: {other} and {name}", "remove one of them")
 
     def expert(self, layer: int, expert: int, w13_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """w13 [2I, H], of this size, and w2 [H, I] of one expert. Raises ScenarioError when the checkpoint lacks it."""
@@ -63,11 +91,14 @@ class ExpertFiles:
             gate, up, w2 = (self._one(layer, expert, part) for part in ("gate_proj", "up_proj", "down_proj"))
             w13 = torch.cat([gate, up])
         if not {w13.dtype, w2.dtype} <= set(TYPES):
-            raise self._refused(
-                f"has expert {expert} of layer {layer} as {w13.dtype}: quantised", "take a bf16 checkpoint"
+            raise refused(
+                self.folder,
+                f"has expert {expert} of layer {layer} as {w13.dtype}: quantised",
+                "take a bf16 checkpoint",
             )
         if w13.shape != (rows, columns) or w2.shape != (columns, rows // 2):
-            raise self._refused(
+            raise refused(
+                self.folder,
                 f"expert {expert} of layer {layer} is {list(w13.shape)} and {list(w2.shape)}, and by the config "
                 f"{[rows, columns]} and {[columns, rows // 2]}",
                 "the config.json beside the checkpoint has to be its own",
@@ -77,40 +108,28 @@ class ExpertFiles:
     def _one(self, layer: int, expert: int, part: str) -> Tensor:
         name = self._each.get((layer, expert, part))
         if name is None:
-            raise self._refused(f"lacks {part} of expert {expert} of layer {layer}", "download it again")
+            raise refused(self.folder, f"lacks {part} of expert {expert} of layer {layer}", AGAIN)
         tensor: Tensor = self._file(name).get_tensor(name)
         return tensor
 
     def _one_of_all(self, layer: int, part: str, expert: int) -> Tensor:
         name = self._fused.get((layer, part))
         if name is None:
-            raise self._refused(f"lacks {part} of layer {layer}", "download it again")
+            raise refused(self.folder, f"lacks {part} of layer {layer}", AGAIN)
         tensor: Tensor = self._file(name).get_slice(name)[expert : expert + 1][0]
         return tensor.T if self.transposed else tensor
 
     def _file(self, name: str) -> Any:
         file = self._file_of[name]
         if file not in self._open:
-            self._open[file] = self._stack.enter_context(self._reader(file))
+            self._open[file] = self._files.enter_context(self._reader(file))
         return self._open[file]
 
     def _reader(self, file: str) -> Any:
         path = self.folder / file
         if not path.is_file():
-            raise self._refused(f"lacks its file {file}", "download it again")
+            raise refused(self.folder, f"lacks its file {file}", AGAIN)
         return import_module("safetensors").safe_open(path, framework="pt")
-
-    def _index(self) -> dict[str, str]:
-        if (self.folder / INDEX).is_file():
-            found: dict[str, str] = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-            return found
-        if not (self.folder / SINGLE).is_file():
-            raise self._refused(f"has neither {INDEX} nor {SINGLE}", "give the folder that config.json is in")
-        with self._reader(SINGLE) as file:
-            return dict.fromkeys(file.keys(), SINGLE)
-
-    def _refused(self, allowed: str, hint: str) -> ScenarioError:
-        return ScenarioError("model", str(self.folder), allowed, hint)
 
     def __enter__(self) -> Self:
         return self
@@ -119,4 +138,4 @@ class ExpertFiles:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.clear()
-        self._stack.close()
+        self._files.close()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
+import torch
 from torch import Tensor, nn
 
 from dwdp_lab.model.hf.experts_module import check_weights, weight_names
@@ -58,7 +59,7 @@ class OwnWeights:
     """The module's own parameters, which every rank of a plain model has."""
 
     def __init__(self, module: nn.Module) -> None:
-        self.module = module
+        self._module = ref(module)  # which is the key to this very source: it would never be given back
         self._weights: ExpertWeights | None = None
         self._of: tuple[int, ...] = ()
 
@@ -68,16 +69,21 @@ class OwnWeights:
 
     def _current(self) -> ExpertWeights:
         """Parameters may move, as with `model.to(device)`; what was made of others holds them, so none lies there."""
-        names = weight_names(self.module)
-        of = tuple(getattr(self.module, name).data_ptr() for name in names)
+        module = self._module()
+        if module is None:
+            raise RuntimeError("the experts' module is gone")
+        names = weight_names(module)
+        of = tuple(getattr(module, name).data_ptr() for name in names)
         if self._weights is None or of != self._of:
-            check_weights(self.module)
-            w13, w2 = (_unbound(getattr(self.module, name), bool(self.module.is_transposed)) for name in names)
+            check_weights(module)
+            self._weights = None  # before others take as much room
+            w13, w2 = (_unbound(getattr(module, name), bool(module.is_transposed)) for name in names)
             self._weights = ExpertWeights(w13, w2)
-            self._of = tuple(getattr(self.module, name).data_ptr() for name in names)
+            self._of = tuple(getattr(module, name).data_ptr() for name in names)
         return self._weights
 
 
+@torch.inference_mode(False)  # the parameter is to be trained with another implementation afterwards
 def _unbound(parameter: nn.Parameter, transposed: bool) -> tuple[Tensor, ...]:
     """Each expert's weight as [out, in], contiguous.
 
@@ -101,5 +107,10 @@ def source_of(module: nn.Module) -> ExpertSource:
 
 
 def give_source(module: nn.Module, source: ExpertSource) -> None:
-    """From now on the module's weights come from here."""
+    """From now on the module's weights come from here, until `take_source`. The source must not hold the module."""
     _SOURCES[module] = source
+
+
+def take_source(module: nn.Module) -> None:
+    """The module's weights are its own again, and what brought them is held by nobody here."""
+    _SOURCES.pop(module, None)

@@ -45,6 +45,11 @@ def layer_of(name: str) -> int:
     return int(found[1])
 
 
+def stack_of(name: str) -> str | None:
+    """What comes before the decoder layer in the name of a module or a tensor, as `model.`; None outside of layers."""
+    return name[: found.start(1) - len("layers.")] if (found := _LAYER.search(name)) else None
+
+
 def weight_names(module: nn.Module) -> tuple[str, str]:
     """What the module calls its first and its second weights."""
     return ("gate_up_proj" if module.has_gate else "up_proj"), "down_proj"

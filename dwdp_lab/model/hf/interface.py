@@ -53,8 +53,12 @@ def use_hf_experts(model: Any) -> None:
     modules = experts_modules(model)
     for module in modules.values():
         check_weights(module)
+    configs: list[Any] = [module.config for module in modules.values()]
+    before = [config._experts_implementation for config in configs]
     model.set_experts_implementation(name)
     if others := {type(module).__name__ for module in modules.values() if _implementation(module) != name}:
+        for config, implementation in zip(configs, before, strict=True):  # all ours or none
+            config._experts_implementation = implementation
         raise ScenarioError(
             "model",
             type(model).__name__,

@@ -13,6 +13,7 @@ from torch import nn
 
 from dwdp_lab.model.hf.experts_module import experts_modules, weight_names
 from dwdp_lab.model.hf.interface import register_experts
+from dwdp_lab.model.hf.tensor_files import refused
 from dwdp_lab.scenario.errors import ScenarioError
 
 
@@ -25,9 +26,18 @@ def skeleton(folder: Path, dtype: torch.dtype) -> Any:
     """
     transformers = import_module("transformers")
     name = register_experts()
-    config = transformers.AutoConfig.from_pretrained(folder)
+    try:
+        # no code of the checkpoint's own is run, and nobody is asked whether it may be
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        classes = _experts_classes(config)
+    except ScenarioError:
+        raise
+    except (ValueError, OSError) as error:
+        raise refused(
+            folder, f"is no model that transformers {transformers.__version__} can make by its own code: {error}", ""
+        ) from error
     # transformers' loader gives every parameter that it finds in the model memory: so there must be none
-    with _without_weights(_experts_classes(config)), _quiet(transformers):
+    with _without_weights(classes), _quiet(transformers):
         model, told = transformers.AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
@@ -35,6 +45,7 @@ def skeleton(folder: Path, dtype: torch.dtype) -> Any:
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             local_files_only=True,
+            trust_remote_code=False,
         )
     _check_complete(folder, told)
     return model.eval().requires_grad_(False)
@@ -45,9 +56,8 @@ def _check_complete(folder: Path, told: Mapping[str, Collection[Any]]) -> None:
     wrong = sorted(str(name) for kind in ("missing_keys", "mismatched_keys") for name in told.get(kind, ()))
     if wrong:
         more = f" and {len(wrong) - 1} others" if len(wrong) > 1 else ""
-        raise ScenarioError(
-            "model",
-            str(folder),
+        raise refused(
+            folder,
             f"lacks {wrong[0]}{more}, or has it in another size than its config says",
             "download it again, with the config.json that belongs to it",
         )
@@ -56,7 +66,7 @@ def _check_complete(folder: Path, told: Mapping[str, Collection[Any]]) -> None:
 def _experts_classes(config: Any) -> set[type[nn.Module]]:
     auto = import_module("transformers").AutoModelForCausalLM
     with torch.device("meta"):
-        return {type(module) for module in experts_modules(auto.from_config(config)).values()}
+        return {type(module) for module in experts_modules(auto.from_config(config, trust_remote_code=False)).values()}
 
 
 @contextmanager

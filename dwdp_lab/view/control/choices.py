@@ -115,7 +115,7 @@ def _models(settings: Settings) -> list[Choice]:
 
 def _layers(settings: Settings) -> list[Choice]:
     model = shape(settings)
-    return [Choice(f"{n} of {model.layers}", n) for n in range(model.dense_layers + 1, model.layers + 1)]
+    return [Choice(f"{n} of {model.layers}", n) for n in range(model.layers_with_experts[0] + 1, model.layers + 1)]
 
 
 def _ranks(settings: Settings) -> list[Choice]:

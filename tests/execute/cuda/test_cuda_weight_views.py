@@ -40,6 +40,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     ranks, experts = draw(st.integers(1, 5)), draw(st.integers(1, 9))
     layers = draw(st.integers(1, 4))
     dense = draw(st.integers(0, layers - 1))
+    more_dense = draw(st.lists(st.integers(dense + 1, 4), max_size=2))
     slots = draw(st.integers(1, 3))
     local = draw(st.integers(-(-experts // ranks), experts))
     model = MODEL | {
@@ -47,7 +48,8 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         "top_k": 1,
         "layers": layers,
         "dense_layers": dense,
-        "dense_intermediate": 16 if dense else 0,
+        "more_dense_layers": more_dense,
+        "dense_intermediate": 16 if dense or more_dense else 0,
         "hidden": 16 * draw(st.integers(1, 6)),
         "expert_intermediate": 16 * draw(st.integers(1, 6)),
         "expert_dtype": draw(st.sampled_from(["bf16", "fp32"])),

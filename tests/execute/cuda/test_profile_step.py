@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -10,12 +11,14 @@ import pytest
 from stand_in_group import StandInGroup
 from test_cuda_schedules import at_once, scenario  # noqa: F401 (fixture)
 
-from dwdp_lab.execute.cuda import profile_step
+from dwdp_lab.execute.cuda import profile_step, run_order
+from dwdp_lab.execute.cuda.clock import clock
+from dwdp_lab.execute.cuda.graph_program import Captured
+from dwdp_lab.execute.cuda.rank_machine import RankMachine
 from dwdp_lab.execute.kernel_spans import LANE, OPERATION
 from dwdp_lab.execute.kineto import Seen, Trace
 from dwdp_lab.program.build import build
 from dwdp_lab.program.operation import LANES
-from dwdp_lab.timeline.span import Span
 
 
 class Profiler:
@@ -25,20 +28,22 @@ class Profiler:
         self.labels: list[str] = []
         patch.setattr(profile_step, "under_profiler", self.run)
         patch.setattr("dwdp_lab.execute.profiler.record_function", self.label)
+        patch.setattr(profile_step, "clock", lambda *anchors: clock(*anchors)._replace(error_us=0.5))
 
     def label(self, name: str) -> AbstractContextManager[None]:
         self.labels.append(name)
         return nullcontext()
 
-    def run(self, work: Callable[[], tuple[list[Span], int]], gpu: bool) -> tuple[Any, Trace]:
+    def run(self, work: Callable[[], Any], gpu: bool) -> tuple[Any, Trace]:
         assert not gpu  # the stand-in is none
-        spans, since_ns = work()
+        did = work()
+        spans, since_ns = did.spans, did.since_ns
         seen = [
             Seen("user_annotation", f"{OPERATION}{len(spans) - 1}", 1, 0.0, 9e18, None, 0.0),
             Seen("cpu_op", "before", 1, since_ns - 2.0, since_ns - 1.0, None, 0.0),
             Seen("cpu_op", "after", 1, since_ns + 1.0, since_ns + 2.0, None, 0.0),
         ]
-        return (spans, since_ns), Trace(tuple(seen), 250.0)
+        return did, Trace(tuple(seen), 250.0)
 
 
 @pytest.mark.parametrize("graph", [False, True])
@@ -57,7 +62,7 @@ def test_the_busiest_step_runs_twice_and_the_run_is_as_it_was(monkeypatch: pytes
         assert len(report.spans) == len(plain[rank].spans)
         found = report.profiled
         assert found is not None
-        assert (found.step, found.clock_error_us) == (step, 0.25)
+        assert (found.step, found.clock_error_us) == (step, 0.25 + 0.5)  # of the kernels' clock, and of the operations'
         assert [(span.rank, span.kind, span.layer) for span in found.spans] == [
             (rank, op.kind, op.layer) for op in ops[rank]
         ]
@@ -68,4 +73,27 @@ def test_the_busiest_step_runs_twice_and_the_run_is_as_it_was(monkeypatch: pytes
         for number in range(len(ops[rank])):  # once untimed, once timed, on both ranks
             assert profiler.labels.count(f"{OPERATION}{number}") == 2 * sum(number < len(mine) for mine in ops)
     assert all(profiler.labels.count(f"{LANE}{lane}") == 2 for lane in LANES)
+    group.close()
+
+
+def test_graphs_have_given_their_memory_back_when_a_step_is_profiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step is queued without them and takes as much again."""
+    group, held, alive = StandInGroup(2), dict[int, list[Any]](), list[bool]()
+    capture, profile = run_order._captured, run_order.profile_step
+
+    def captured(machine: RankMachine, *given: Any) -> Captured:
+        made = capture(machine, *given)
+        held[id(machine)] = [weakref.ref(part.graph) for part in made.parts]
+        return made
+
+    def profiled(session: Any, machine: RankMachine, *given: Any) -> Any:
+        alive.extend(graph() is not None for graph in held[id(machine)])
+        return profile(session, machine, *given)
+
+    monkeypatch.setattr(run_order, "_captured", captured)
+    monkeypatch.setattr(run_order, "profile_step", profiled)
+    Profiler(monkeypatch)
+    group.run(scenario(2), graph=True, profiled=True)
+    assert alive
+    assert not any(alive)
     group.close()

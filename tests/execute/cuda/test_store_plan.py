@@ -77,6 +77,7 @@ def test_a_store_holds_every_parameter_once_and_shows_whole_pages(
     total, experts = windows
     dense = min(dense, layers - 1)
     changes = {"layers": layers, "dense_layers": dense, "dense_intermediate": 16, "hidden": hidden}
+    changes |= {"more_dense_layers": [dense + 1]}
     shape = read_model(SMALL | changes | {"experts": total, "expert_intermediate": inner})
     plan = StorePlan(shape, experts, page)
     data = [region.data for region in plan.regions.values()]
@@ -85,7 +86,9 @@ def test_a_store_holds_every_parameter_once_and_shows_whole_pages(
     assert plan.blocks[0].start == 0
     assert all(a.end == b.start for a, b in zip(plan.blocks, plan.blocks[1:], strict=False))
     assert all(block.nbytes > 0 and block.nbytes % page == 0 for block in plan.blocks)
-    assert [*plan.regions] == [(layer, name) for layer in range(dense, layers) for name in ("w13", "w2")]
+    assert [*plan.regions] == [
+        (layer, name) for layer in range(dense, layers) if layer != dense + 1 for name in ("w13", "w2")
+    ]
     sizes = dict(plan.shard.parameters)
     for (_, name), region in plan.regions.items():
         assert region.data.nbytes == sizes[name] * len(experts)

@@ -25,6 +25,7 @@ from dwdp_lab.model.hf.interface import use_hf_experts
 from dwdp_lab.program.build import build
 from dwdp_lab.program.operation import Program
 from dwdp_lab.program.pull_plan import pull_plan
+from dwdp_lab.scenario.scenario import Scenario
 
 PROMPTS = [token_ids(2, 7).tolist(), token_ids(1, 12, seed=2).tolist(), []]
 
@@ -51,9 +52,12 @@ class Group:
         return order, self.world.run(lambda rank: run_on(self.sessions[rank], self.gpus[rank], order))  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[torch.Tensor], list[torch.Tensor]]:
-    model, folder = tiny_model("deepseek_v3"), tmp_path_factory.mktemp("deepseek")
+@pytest.fixture(scope="module", params=["deepseek_v3", "qwen2_moe"])
+def checkpoint(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[torch.Tensor], list[torch.Tensor]]:
+    """Of a model that begins with a dense layer, and of one with experts in layers 1 and 3 of 5."""
+    model, folder = tiny_model(request.param), tmp_path_factory.mktemp(request.param)
     model.save_pretrained(folder)
     use_hf_experts(model)
     inputs = [torch.tensor(prompts) for prompts in PROMPTS if prompts]
@@ -88,7 +92,10 @@ def test_whatever_the_streams_do_first_the_answers_are_the_stock_models(checkpoi
     assert [answer.passes for answer in answers] == [3, 3, 0]
     if not order.replicated:
         pulls = [span for span in answers[1].spans if span.kind == "pull"]
-        assert [(span.step, span.layer) for span in pulls] == [(step, layer) for step in range(3) for layer in (1, 2)]
+        layers = order.scenario.model.layers_with_experts
+        assert [(span.step, span.layer) for span in pulls] == [(step, layer) for step in range(3) for layer in layers]
+        assert len(answers[1].spans) == len(order.programs[1].ops) * 3
+        assert all(0 <= span.start_us <= span.end_us for span in answers[1].spans)
         if order.scenario.strategy.pull == "all":
             assert {span.nbytes for span in pulls} == {sum(each.nbytes for each in pull_plan(order.scenario, 1).slices)}
 
@@ -120,8 +127,9 @@ def test_turns_keep_issue_order_and_leave_nothing_out(scenario: Any) -> None:
     for program in build(scenario):
         steps = {op.step for op in program.ops}
         ops = of_steps(program.ops, {min(steps)}) if steps else ()
-        first, *later = queue_turns(ops)
-        assert [index for turn in (first, *later) for index in turn] == list(range(len(ops)))
+        first, later, after = queue_turns(ops)
+        assert [index for turn in (first, *later, after) for index in turn] == list(range(len(ops)))
+        assert all(ops[index].kind in ("attention", "dense") for index in after)
         assert all(ops[index].lane != "compute" for index in first)
         for turn in later:
             assert [ops[index].kind for index in turn].count("experts") == 1
@@ -129,13 +137,7 @@ def test_turns_keep_issue_order_and_leave_nothing_out(scenario: Any) -> None:
 
 
 def test_a_program_that_goes_on_after_the_last_experts_is_refused() -> None:
-    scenario = hf_scenario_free()
-    ops = build(scenario)[0].ops
-    with pytest.raises(ValueError, match="comes after the last experts"):
-        queue_turns([*ops, ops[0]])
-
-
-def hf_scenario_free() -> Any:
-    from dwdp_lab.scenario.scenario import Scenario
-
-    return Scenario.create(strategy={"name": "replicated"})
+    ops = build(Scenario.create(strategy={"weight_view": "merged"}))[0].ops
+    merge = next(op for op in ops if op.kind == "merge")
+    with pytest.raises(ValueError, match="the merge of layer 0, step 0 comes after the last experts"):
+        queue_turns([*ops, ops[0], merge])

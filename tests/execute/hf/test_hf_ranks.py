@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,9 @@ import torch
 from gpu_ranks import why_not
 from tiny_models import FAMILIES, tiny_model, token_ids, transformers_here
 
+from dwdp_lab.execute.cuda.gpu_memory import Gpu, needed_bytes
 from dwdp_lab.execute.failures import RankFailed
+from dwdp_lab.execute.hf import run_model
 from dwdp_lab.execute.hf.run_model import hf_scenario, run_hf_model
 from dwdp_lab.execute.ranks import Ranks
 from dwdp_lab.model.hf.interface import use_hf_experts
@@ -192,8 +195,11 @@ def test_a_checkpoint_that_cannot_be_read_ends_the_run_with_the_reason(stock: An
         ({"prompts": PROMPTS[:2]}, r"prompts = 2: needs the prompts of each of the 3 ranks"),
         ({"prompts": [[[1], [2, 3]], [], []]}, r"prompts\[0\] = \[1, 2\]: a rank's prompts need to be of one length"),
         ({"prompts": [[], [], []]}, r"workload\.lengths.*needs a length for at least one rank"),
+        ({"prompts": [[[1]], [[2, 97]], []]}, r"prompts\[1\] = 97: must be from 0 to 96"),
         ({"new_tokens": -1}, r"new_tokens = -1"),
+        ({"new_tokens": 1.5}, r"new_tokens = 1\.5: must be a whole number from 0 up"),
         ({"strategy": {"name": "dep"}}, r"strategy\.name = 'dep': has combine, dispatch; .*Take dwdp or replicated"),
+        ({"group": 3}, r"group = 3: must be a mapping"),
         ({"group": {"ranks": 2}}, r"group\.ranks = 2: these are 3 rank processes"),
         ({"model": "tiny"}, r"model = 'tiny': follows from the folder and the prompts"),
         ({"link_speed": 3}, r"link_speed"),
@@ -208,11 +214,47 @@ def test_what_cannot_run_is_refused_before_anything_starts(stock: Any, change: d
     assert not ranks.pids
 
 
+def test_a_broken_checkpoint_is_refused_before_anything_starts(stock: Any, tmp_path: Path) -> None:
+    for file in stock("qwen3_moe").folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes()[: 9999 if file.suffix == ".safetensors" else None])
+    ranks = Ranks(3)
+    with pytest.raises(
+        ScenarioError, match=r"no whole safetensors file: .* and (the file )?is 9999\. Download it again"
+    ):
+        run_hf_model(ranks, tmp_path, PROMPTS)
+    assert not ranks.pids
+
+
+@pytest.mark.parametrize("told", [{}, {"torch_dtype": "float16"}, {"text_config": {"dtype": "float16"}}])
+def test_the_type_of_the_weights_has_to_be_told(stock: Any, tmp_path: Path, told: dict[str, Any]) -> None:
+    """Else this would compute in bf16, and transformers in what the weights are kept in."""
+    config = json.loads((stock("qwen3_moe").folder / "config.json").read_text())
+    del config["dtype"]
+    (tmp_path / "config.json").write_text(json.dumps(config | told))
+    if told:
+        assert hf_scenario(3, tmp_path, PROMPTS).model.dtype == "fp16"
+        return
+    with pytest.raises(ScenarioError, match=r'model\.dtype is missing in .*config\.json\. Add .*"dtype": "bfloat16"'):
+        hf_scenario(3, tmp_path, PROMPTS)
+
+
+def test_a_gpu_needs_room_for_the_embeddings_too(stock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = stock("qwen3_moe").folder
+    need = needed_bytes(hf_scenario(3, folder, PROMPTS), embeddings=True)
+    card = Gpu("GPU-0", "Card", 3 * need - 1)
+    monkeypatch.setattr(run_model, "check_gpus_here", lambda: None)
+    monkeypatch.setattr(run_model, "visible_gpus", lambda: (card,))
+    ranks = Ranks(3, machine="cuda")
+    with pytest.raises(ScenarioError, match=r"3 ranks on GPU 0 \(Card\) need about 3\.0 GB"):
+        run_hf_model(ranks, folder, PROMPTS)
+    assert not ranks.pids
+
+
 def test_gpu_ranks_without_a_gpu_and_folders_without_a_model_are_refused(stock: Any, tmp_path: Path) -> None:
     if why_not() is not None:
         with pytest.raises(ScenarioError, match=r"machine = 'cuda'"):
             run_hf_model(Ranks(3, machine="cuda"), stock("qwen3_moe").folder, PROMPTS)
-    with pytest.raises(ScenarioError, match="no such preset or file"):
+    with pytest.raises(ScenarioError, match=r"folder = .*has no config\.json.*snapshot_download"):
         run_hf_model(Ranks(3), tmp_path, PROMPTS)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 
 import pytest
 from any_scenario import scenarios
 from hypothesis import given, settings
 
-from dwdp_lab.execute.hf.stepped_program import BY_THE_MODEL, SteppedProgram, turns
+from dwdp_lab.execute.hf.stepped_program import BY_THE_MODEL, SteppedProgram, compute_turns
 from dwdp_lab.execute.report import of_steps
 from dwdp_lab.program.build import build
 from dwdp_lab.program.operation import Op, awaited
@@ -113,6 +114,21 @@ def test_what_goes_wrong_in_the_copy_lane_is_raised_where_it_is_waited_for() -> 
 
 
 def test_a_program_that_goes_on_after_the_last_experts_is_refused() -> None:
-    ops = one_pass(small(name="replicated"))
-    with pytest.raises(ValueError, match="comes after the last experts"):
-        turns([*ops, ops[0]])
+    ops = one_pass(small(weight_view="merged"))
+    merge = next(op for op in ops if op.kind == "merge")
+    with pytest.raises(ValueError, match="the merge of layer 0, step 0 comes after the last experts"):
+        compute_turns([*ops, ops[0], merge])
+
+
+def test_dense_layers_after_the_last_experts_are_done_when_the_pass_has_ended() -> None:
+    model = {"preset": "tiny", "layers": 4, "more_dense_layers": [1, 3], "dense_intermediate": 64}
+    ops = one_pass(Scenario.create(model=model))
+    program = SteppedProgram(ops, lambda _: None)
+    for layer in (0, 2):
+        program.experts(layer)
+    before_ns = time.monotonic_ns()
+    times = program.end()
+    (last, dense) = [time for op, time in zip(ops, times, strict=True) if op.lane == "compute" and op.layer == 3]
+    experts = next(time for op, time in zip(ops, times, strict=True) if (op.kind, op.layer) == ("experts", 2))
+    assert last.start_ns == experts.end_ns
+    assert last.end_ns == dense.start_ns == dense.end_ns >= before_ns

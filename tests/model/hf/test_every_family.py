@@ -62,6 +62,6 @@ def relative_difference(module: torch.nn.Module) -> float:
 def test_every_experts_module_of_transformers_can_be_ours() -> None:
     modules = [kind(AnyConfig()).eval() for kind in experts_classes()]
     off = {type(module).__name__: relative_difference(module) for module in modules}
-    assert len(off) >= 50
+    assert len(off) >= 36  # as many has 5.8, the oldest that will do
     assert {name: error for name, error in off.items() if not error <= 1e-5} == {}
     assert sum(map(is_swiglu, modules)) > len(modules) / 2  # most are what the fused kernel computes

@@ -11,10 +11,11 @@ import pytest
 import torch
 from tiny_models import FAMILIES, tiny_model, transformers_here
 
-from dwdp_lab.model.hf.checkpoint import INDEX, SINGLE, ExpertFiles
+from dwdp_lab.model.hf.checkpoint import ExpertFiles
 from dwdp_lab.model.hf.expert_source import ExpertWeights, source_of
 from dwdp_lab.model.hf.experts_module import experts_modules, layer_of
 from dwdp_lab.model.hf.skeleton import skeleton
+from dwdp_lab.model.hf.tensor_files import INDEX, SINGLE
 from dwdp_lab.scenario.errors import ScenarioError
 
 
@@ -102,6 +103,26 @@ def test_a_checkpoint_without_all_its_weights_is_refused(tmp_path: Path) -> None
         skeleton(tmp_path, torch.float32)
 
 
+@pytest.mark.parametrize("lost", ["model_type", "own code"])
+def test_a_model_that_transformers_cannot_make_is_refused(
+    tmp_path: Path, lost: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody is asked whether a checkpoint's own code may run: a rank process has no terminal."""
+    written(tmp_path, "qwen3_moe")
+    config = json.loads((tmp_path / "config.json").read_text())
+    if lost == "model_type":
+        del config["model_type"]
+    else:
+        config |= {"model_type": "of_their_own", "auto_map": {"AutoConfig": "configuration_own.OwnConfig"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    capfd.readouterr()
+    with pytest.raises(
+        ScenarioError, match=rf"model = '{tmp_path}': is no model that transformers 5\S+ can make by its"
+    ):
+        skeleton(tmp_path, torch.float32)
+    assert "[y/N]" not in capfd.readouterr().out
+
+
 def test_models_made_afterwards_have_experts_again(tmp_path: Path) -> None:
     written(tmp_path, "mixtral")
     skeleton(tmp_path, torch.float32)
@@ -120,6 +141,48 @@ def test_experts_in_an_unknown_form_are_refused(tmp_path: Path) -> None:
 
     save_file({"model.layers.0.mlp.experts.gate_up_proj_blocks": torch.zeros(1)}, tmp_path / SINGLE)
     with pytest.raises(ScenarioError, match=r"known by name; it has model\.layers\.N\.mlp\.experts\.gate_up_proj_bl"):
+        ExpertFiles(tmp_path, False)
+
+
+def experts_of(layer: str, value: float) -> dict[str, torch.Tensor]:
+    parts = {"gate_proj": (2, 3), "up_proj": (2, 3), "down_proj": (3, 2)}
+    return {f"{layer}.mlp.experts.0.{part}.weight": torch.full(size, value) for part, size in parts.items()}
+
+
+@pytest.mark.parametrize("also", ["mtp.layers.0", "model.mtp_block.0", "model.vision.layers.0"])
+@pytest.mark.parametrize("first", [True, False])
+def test_layers_beside_the_models_are_not_mixed_up_with_it(tmp_path: Path, also: str, first: bool) -> None:
+    """Some families' checkpoints have layers that predict further ahead, which transformers does not load."""
+    transformers_here()
+    from safetensors.torch import save_file
+
+    tensors = [experts_of(also, 2.0), experts_of("model.layers.0", 1.0)]
+    save_file({**tensors[not first], **tensors[first]}, tmp_path / SINGLE)
+    with ExpertFiles(tmp_path, False, "model.") as files:
+        w13, w2 = files.expert(0, 0, (4, 3))
+        assert (w13.unique().tolist(), w2.unique().tolist()) == ([1.0], [1.0])
+
+
+def test_names_that_begin_in_another_way_are_found_if_they_are_clear(tmp_path: Path) -> None:
+    """As transformers does for checkpoints of a model without its head, or within a larger one."""
+    transformers_here()
+    from safetensors.torch import save_file
+
+    save_file(experts_of("layers.0", 1.0), tmp_path / SINGLE)
+    with ExpertFiles(tmp_path, False, "model.") as files:
+        assert files.expert(0, 0, (4, 3))[0].unique().tolist() == [1.0]
+    save_file(experts_of("layers.0", 1.0) | experts_of("mtp.layers.0", 2.0), tmp_path / SINGLE)
+    with pytest.raises(ScenarioError, match=r"has experts in layers, mtp\.layers, and the model in model\.layers"):
+        ExpertFiles(tmp_path, False, "model.")
+
+
+def test_the_same_weights_twice_are_refused(tmp_path: Path) -> None:
+    transformers_here()
+    from safetensors.torch import save_file
+
+    twice = {f"model.layers.0.mlp.experts.0.{part}.weight": torch.ones(2, 3) for part in ("w1", "gate_proj")}
+    save_file(twice, tmp_path / SINGLE)
+    with pytest.raises(ScenarioError, match=r"the same weights twice: .*gate_proj.* and .*w1|w1.* and .*gate_proj"):
         ExpertFiles(tmp_path, False)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -58,7 +60,7 @@ def test_a_whole_model_gives_the_same_logits_and_words(family: str) -> None:
         model.set_experts_implementation("eager")
         logits, words = model(ids).logits, model.generate(ids, max_new_tokens=6, do_sample=False)
         use_hf_experts(model)
-        assert set(model.get_experts_implementation().values()) == {"dwdp"}
+        assert {module.config._experts_implementation for module in experts_modules(model).values()} == {"dwdp"}
         torch.testing.assert_close(model(ids).logits, logits, rtol=1e-5, atol=1e-5)
         assert torch.equal(model.generate(ids, max_new_tokens=6, do_sample=False), words)
 
@@ -104,6 +106,18 @@ def test_weights_that_change_are_seen() -> None:
             torch.testing.assert_close(model(ids).logits, other(ids).logits, rtol=1e-5, atol=1e-5)
 
 
+def test_a_model_that_is_let_go_of_is_gone() -> None:
+    """Its experts are most of its memory."""
+    model = tiny_model("gpt_oss")
+    use_hf_experts(model)
+    with torch.inference_mode():
+        model(token_ids(1, 8))
+    weights = [weakref.ref(module.gate_up_proj) for module in experts_modules(model).values()]
+    del model
+    gc.collect()
+    assert not any(weight() is not None for weight in weights)
+
+
 def test_a_checkpoint_can_be_loaded_with_them(tmp_path: Path) -> None:
     transformers = transformers_here()
     model, ids = tiny_model("qwen3_moe"), token_ids(1, 8)
@@ -123,6 +137,19 @@ def test_a_gradient_is_refused() -> None:
     assert not model(token_ids(1, 4)).logits.requires_grad
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_that_has_answered_can_be_trained_by_transformers_own(family: str) -> None:
+    """Also one whose weights were put in another order when it answered."""
+    model = tiny_model(family)
+    use_hf_experts(model)
+    with torch.inference_mode():
+        model(token_ids(1, 8))
+    model.set_experts_implementation("grouped_mm")
+    model(token_ids(1, 8)).logits.sum().backward()
+    weights = [module.down_proj for module in experts_modules(model).values()]
+    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in weights)
+
+
 def test_models_without_experts_are_refused() -> None:
     transformers = transformers_here()
     config = transformers.LlamaConfig(
@@ -135,9 +162,21 @@ def test_models_without_experts_are_refused() -> None:
 def test_a_model_that_keeps_its_own_experts_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers does so, without a word, where it cannot read a model's source."""
     model = tiny_model("qwen3_moe")
-    monkeypatch.setattr(type(model), "_can_set_experts_implementation", lambda *_: False)
+    monkeypatch.setattr(type(model), "set_experts_implementation", lambda *_: None)
     with pytest.raises(ScenarioError, match=r"did not set the experts of Qwen3MoeExperts\. Load it with"):
         use_hf_experts(model)
+
+
+def test_a_refused_model_is_as_it_was() -> None:
+    """Also where transformers would set some of its experts and not others."""
+    model = tiny_model("qwen3_moe")
+    model.set_experts_implementation("grouped_mm")
+    first, *others = experts_modules(model).values()
+    for module in others:
+        module.config = copy.deepcopy(module.config)
+    with pytest.raises(ScenarioError, match="did not set the experts of Qwen3MoeExperts"):
+        use_hf_experts(model)
+    assert {module.config._experts_implementation for module in (first, *others)} == {"grouped_mm"}
 
 
 def test_quantised_experts_are_refused() -> None:

@@ -39,6 +39,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "qk_rope_head_dim": 8,
         "v_head_dim": 8,
     },
+    "qwen2_moe": {  # experts in every other layer, and in the last there are none
+        "num_experts": 6,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 5,
+        "decoder_sparse_step": 2,
+    },
     "gpt_oss": {
         "num_local_experts": 6,
         "num_experts_per_tok": 2,
