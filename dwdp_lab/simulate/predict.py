@@ -101,12 +101,13 @@ def predict(
     hardware: Hardware | None = None,
     sizes: Sequence[int] | None = None,
     physics: Physics | None = None,
-    say: Callable[[str], None] = lambda doing: None,
+    say: Callable[[str], object] = str,  # nobody listens: nothing happens
 ) -> Prediction:
     """Simulate all strategies of a scenario; DEP in the faster of its two forms where `dep_form` is auto.
 
     `sizes` are the group sizes of the table over N (default: 2 to 8 and the scenario's own), `physics` the effects
-    (default: as `physics_for` the profile). `say` is told what is simulated next: 72 ranks take minutes. Raises ScenarioError for a profile that is unknown or cannot run the model.
+    (default: as `physics_for` the profile). `say` is told what is simulated next, for 72 ranks take minutes. Raises
+    ScenarioError for a profile that is unknown or cannot run the model.
     """
     profile = hardware or load_hardware(scenario.hardware)
     physics = physics or physics_for(profile)

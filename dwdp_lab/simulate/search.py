@@ -49,9 +49,9 @@ class Best:
     """The settings with the shortest DWDP step that fit into memory. `pulled_per_peer` is P = (E - L) / (N - 1).
 
     Where the scenario's own do not fit, `fits` is false, and the settings are the best that need no more memory than
-    these. `given_ms` is the step with the scenario's own settings, simulated for as many steps as `step_ms`. `tried` is all
-    that was simulated: first the scenario's own, then orders and slices, then more local experts, also too many for the
-    memory.
+    these. `given_ms` is the step with the scenario's own settings, simulated for as many steps as `step_ms`. `tried` is
+    all that was simulated: first the scenario's own, then orders and slices, then more local experts, also too many for
+    the memory.
     """
 
     local_experts: int

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dwdp_lab.cli.main import main
+from dwdp_lab.program.build import STRATEGIES
 from dwdp_lab.program.memory import ledger
 from dwdp_lab.program.placement import placement
 from dwdp_lab.scenario.scenario import Scenario
@@ -232,6 +233,13 @@ def test_the_crossover_separates_losing_from_winning() -> None:
     slower = crossover(SMALL.replace(link_gbps=200.0), H100, REALISTIC)
     assert slower is not None
     assert slower > found
+
+
+def test_predict_says_what_it_does_next() -> None:
+    told: list[str] = []
+    predict(SMALL.replace(**{"model.layers": 1, "group.ranks": 2}), H100, sizes=[2], say=told.append)
+    assert [words.removeprefix("simulating ") for words in told[:6]] == list(STRATEGIES)
+    assert told[6:] == ["looking for the crossover", "trying settings of DWDP", "simulating other group sizes"]
 
 
 def test_predict_is_the_same_each_time_and_takes_a_profile() -> None:
