@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.table import Table
 
 from dwdp_lab.cli.figures import result_figures
@@ -111,8 +112,15 @@ def call(options: argparse.Namespace) -> int:
         write_text("--svg", options.svg, timeline_svg(timelines))
     if options.save is not None:
         write_text("--save", options.save, _kept(scenario, timelines) + "\n")
-    emit(options, figures, lambda console: console.print(_table(results)))
+    emit(options, figures, lambda console: _show(console, results))
     return 0
+
+
+def _show(console: Console, results: list[dict[str, Any]]) -> None:
+    """The table, and what a reader must know beside it: which profile and physics, or who shared a core."""
+    console.print(_table(results))
+    for note in dict.fromkeys(note for result in results for note in result["notes"]):
+        console.print(f"- {note}", markup=False, soft_wrap=True)
 
 
 def _kept(scenario: Scenario, timelines: list[Timeline]) -> str:

@@ -96,6 +96,16 @@ def test_trace_and_svg_are_written(capsys: pytest.CaptureFixture[str], tmp_path:
     assert len(json.loads(figures.read_text())["results"]) == 2
 
 
+def test_the_table_says_which_profile_and_physics_it_rests_on(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["run", "--strategies", "dep,dwdp", "--hardware", "h100"]
+    assert main(options) == 0
+    assert capsys.readouterr().out.count("- hardware profile h100 (limit)") == 1
+    assert main([*options, "--physics", "realistic"]) == 0
+    realistic = capsys.readouterr().out
+    assert "- hardware profile h100 (calibrated)" in realistic
+    assert "- physics: realistic" in realistic
+
+
 def test_no_figure_of_the_table_loses_digits(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--strategies", "dep,dwdp"]) == 0  # the tiny model on an H100: 100 million tokens a second
     printed = capsys.readouterr().out
