@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dwdp_lab.execute.cpu.memory_need import check_memory
 from dwdp_lab.execute.cuda.gpu_memory import check_gpu_memory, visible_gpus
 from dwdp_lab.execute.cuda.graph_refusal import check_replays
-from dwdp_lab.execute.cuda.refusal import check_fits_kernels, check_gpus_here
+from dwdp_lab.execute.cuda.refusal import check_collectives, check_fits_kernels, check_gpus_here
 from dwdp_lab.execute.launch import RankMachineName
 from dwdp_lab.model.supported import check_runs_on_ranks
 from dwdp_lab.program.operation import Program
@@ -29,6 +29,9 @@ def check_before_start(
     check_gpus_here()
     check_runs_on_ranks(scenario.model)
     check_fits_kernels(scenario)
+    import torch
+
+    check_collectives(scenario, torch.cuda.device_count())
     check_gpu_memory(scenario, visible_gpus(), held_bytes)
 
 

@@ -45,7 +45,7 @@ def run_order(session: RankSession, machine: RankMachine, order: Order) -> Finis
     with torch.inference_mode():
         experts = machine.kept.prepare(session, order)
         meets = order.kinds & (COLLECTIVES | MESSAGES) or order.in_micro_batches
-        meeting = machine.meeting(session) if meets else None
+        meeting = machine.meeting(session, order) if meets else None
         setup = prepare(machine.device.torch_device, machine.kept, experts, meeting, order, session.rank)
         session.gather("prepared", None)  # so that copies are tried while all ranks copy, and none still draws weights
         way = _copy_way(machine, setup, order)
