@@ -161,8 +161,8 @@ COLUMNS = {
     "step ms": "step_ms",
     "compute": "compute_ms",
     "exchange": "communication_ms",
-    "exposed copy": "exposed_copy_ms",
-    "wait on peers": "wait_on_peers_ms",
+    "exposed\ncopy": "exposed_copy_ms",
+    "wait on\npeers": "wait_on_peers_ms",
     "overlap %": "overlap_pct",
     "tokens/s": "tokens_per_s_per_rank",
 }

@@ -112,6 +112,8 @@ def test_no_figure_of_the_table_loses_digits(capsys: pytest.CaptureFixture[str])
     assert "…" not in printed
     assert "simulated" in printed
     assert "(sim)" in printed
+    assert main(["run", "--model", "qwen3-30b-a3b"]) == 0
+    assert "simulated (sim)" in capsys.readouterr().out  # on one line where there is room
 
 
 @pytest.mark.parametrize(
