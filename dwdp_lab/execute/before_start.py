@@ -14,14 +14,17 @@ from dwdp_lab.program.operation import Program
 from dwdp_lab.scenario.scenario import Scenario
 
 
-def check_before_start(machine: RankMachineName, scenario: Scenario, held_bytes: Sequence[float] = ()) -> None:
+def check_before_start(
+    machine: RankMachineName, scenario: Scenario, held_bytes: Sequence[float] = (), pids: Sequence[int] = ()
+) -> None:
     """Raises ScenarioError when ranks of this machine cannot run the scenario here.
 
-    `held_bytes` is the GPU memory that each rank of a running group has already and can use again.
+    `held_bytes` is the GPU memory that each rank of a running group has already and can use again, `pids` are its
+    processes, whose memory CPU ranks use again.
     """
     if machine == "cpu":
         check_runs_on_ranks(scenario.model)
-        check_memory(scenario)
+        check_memory(scenario, pids)
         return
     check_gpus_here()
     check_runs_on_ranks(scenario.model)
