@@ -47,6 +47,11 @@ def write_json(options: argparse.Namespace, figures: dict[str, Any]) -> None:
         write_text("--json", Path(options.json), _json(figures) + "\n")
 
 
+def short(value: float) -> str:
+    """Four digits that count, no more than a reader can use."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def _json(figures: dict[str, Any]) -> str:
     return json.dumps(figures, indent=1, allow_nan=False)  # Infinity and NaN are not JSON: rather fail than write them
 

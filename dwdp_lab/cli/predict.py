@@ -22,7 +22,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "isl": ("workload.isl_tokens", "input length of requests, in tokens"),
     "isl_ratio": ("workload.isl_ratio", "lengths lie between this share of --isl and --isl"),
     "isl_std": ("workload.isl_std_tokens", "lengths are normal with this standard deviation instead"),
-    "mnt": ("workload.mnt_tokens", "token budget of one pass"),
+    "mnt": ("workload.mnt_tokens", "token budget of one pass; a longer request is cut into several"),
     "tokens": ("workload.tokens_per_rank", "mean tokens per rank and pass (instead of --mnt)"),
     "cv": ("workload.cv", "with --tokens: imbalance, CV of the ranks' tokens"),
     "steps": ("workload.steps", "passes that are simulated"),
@@ -87,8 +87,9 @@ def call(options: argparse.Namespace) -> int:
     check_json(options)
     scenario = predicted_scenario(options)
     sizes, physics = _sizes(options.over_ranks), physics_from(options)
-    with working("simulating every strategy"):
-        prediction = predict(scenario, sizes=sizes, physics=physics)
+    with working("simulating every strategy") as say:
+        prediction = predict(scenario, sizes=sizes, physics=physics, say=say)
+        say("following every slice, and small batches")
         shares = link_shares(scenario, IN_FLIGHT) if options.waves else ()
         effects = physics or physics_for(prediction.hardware)
         rows = over_batches(scenario, prediction.hardware, effects) if options.small_batches else ()
@@ -97,6 +98,7 @@ def call(options: argparse.Namespace) -> int:
         shown = [tables.strategies(prediction), tables.groups(prediction), tables.tried(prediction)]
         shown += [tables.waves(shares, IN_FLIGHT)] if shares else []
         shown += [tables.small_batches(rows)] if rows else []
+        tables.say_scenario(console.print, prediction)
         for table in shown:
             console.print(table)
         tables.say_best(console.print, prediction)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from dwdp_lab.cli.output import short
+
 if TYPE_CHECKING:
     from dwdp_lab.simulate.predict import Prediction
     from dwdp_lab.simulate.routed_pulls import SmallBatch
@@ -28,10 +30,10 @@ def strategies(prediction: Prediction) -> Table:
     for name, figures in prediction.strategies.items():
         table.add_row(
             name,
-            f"{figures.step_ms:.4g}",
+            short(figures.step_ms),
             f"{figures.tokens_per_s_per_gpu:,.0f}",
-            f"{figures.exposed_copy_ms:.4g}",
-            f"{figures.wait_on_peers_ms:.4g}",
+            short(figures.exposed_copy_ms),
+            short(figures.wait_on_peers_ms),
             figures.bound,
             f"{prediction.memory[name].total / 1e9:.0f}",
         )
@@ -41,7 +43,7 @@ def strategies(prediction: Prediction) -> Table:
 def groups(prediction: Prediction) -> Table:
     """DEP and DWDP over the size of the group."""
     columns = ("N", "nodes", "DEP tokens/s per GPU", "DWDP", "DWDP / DEP", "exposed copy ms", "DWDP memory GB", "fits")
-    table = _table("over the ranks of a group", columns)
+    table = _table("over the ranks of a group, two steps each", columns)
     for row in prediction.over_ranks:
         table.add_row(
             str(row.ranks),
@@ -49,7 +51,7 @@ def groups(prediction: Prediction) -> Table:
             f"{row.dep_tokens_per_s_per_gpu:,.0f}",
             f"{row.dwdp_tokens_per_s_per_gpu:,.0f}",
             f"{row.dwdp_over_dep:.3f}",
-            f"{row.dwdp_exposed_copy_ms:.4g}",
+            short(row.dwdp_exposed_copy_ms),
             f"{row.dwdp_memory_gb:.0f}",
             "yes" if row.fits else "no",
         )
@@ -59,15 +61,15 @@ def groups(prediction: Prediction) -> Table:
 def tried(prediction: Prediction) -> Table:
     """The settings that the search went through."""
     columns = ("L", "P", "order", "slices", "step ms", "exposed copy", "memory GB", "fits")
-    table = _table("settings of DWDP: orders and slices, experts kept against memory", columns)
+    table = _table("settings of DWDP: orders and slices, experts kept against memory, two steps each", columns)
     for one in prediction.best.tried:
         table.add_row(
             str(one.local_experts),
             f"{one.pulled_per_peer:.4g}",
             one.peer_order,
             _slices(one.slice_bytes),
-            f"{one.step_ms:.4g}",
-            f"{one.exposed_copy_ms:.4g}",
+            short(one.step_ms),
+            short(one.exposed_copy_ms),
             f"{one.memory_gb:.0f}",
             "yes" if one.fits else "no",
         )
@@ -93,24 +95,50 @@ def small_batches(rows: Sequence[SmallBatch]) -> Table:
     columns = ("tokens per rank", "routed / all bytes", "DWDP, all", "DWDP, routed", "DEP", "best")
     table = _table("small batches: milliseconds per step", columns)
     for row in rows:
-        times = (f"{value:.4g}" for value in (row.all_ms, row.routed_ms, row.dep_ms))
+        times = (short(value) for value in (row.all_ms, row.routed_ms, row.dep_ms))
         table.add_row(f"{row.tokens:,}", f"{row.pulled_share:.3f}", *times, row.best)
     return table
 
 
+def say_scenario(say: Any, prediction: Prediction) -> None:
+    """What was read of the model and the workload: a wrong config shows here, beside the model's card."""
+    model, batches = prediction.scenario.model, prediction.scenario.batches
+    dense = f" ({model.dense_layers} of them dense)" if model.dense_layers else ""
+    shared = f" and {model.shared_experts} shared" if model.shared_experts else ""
+    rest = f"attention and dense MLPs in {model.dense_dtype}, activations" if model.dense_dtype else "the rest"
+    say(
+        f"{model.name}: {model.params / 1e9:,.4g} billion parameters, {model.layers} layers{dense}, {model.experts} "
+        f"experts{shared} in {model.expert_dtype}, {model.top_k} a token; {rest} in {model.dtype}"
+    )
+    passes = [batch for by_step in batches.by_rank for batch in by_step]
+    tokens = sum(batches.tokens(rank) for rank in range(batches.ranks))
+    requests = len({chunk.request for batch in passes for chunk in batch})
+    say(
+        f"N = {batches.ranks} on {prediction.hardware.name}; a rank's pass has {tokens / len(passes):,.0f} tokens on "
+        f"average (CV of the ranks {batches.mean_cv():.2f}), a request {tokens / requests:,.0f}"
+    )
+
+
 def say_best(say: Any, prediction: Prediction) -> None:
     """What follows from the tables, in words, and where the numbers come from."""
+    from dwdp_lab.simulate.crossover import FEWEST
+
     best = prediction.best
+    found = "best found" if best.fits else "does not fit; best found in as much memory"
     slices = "no slices" if best.slice_bytes is None else f"slices of {_slices(best.slice_bytes)}"
     crossover = prediction.crossover_tokens
     say(f"DWDP / DEP: {prediction.dwdp_over_dep:.3f} tokens per GPU")
+    if prediction.scenario.ranks == 1:
+        say("one rank has no peers: nothing moves, whatever the strategy")
+    else:
+        fewer = ", perhaps fewer" if crossover == FEWEST else ""
+        tokens = (
+            "no number of tokens that was tried" if crossover is None else f"{crossover:,} tokens per rank and pass"
+        )
+        say(f"DWDP pays from {tokens}{fewer}")
     say(
-        "DWDP pays from "
-        + ("no number of tokens that was tried" if crossover is None else f"{crossover:,} tokens per rank and pass")
-    )
-    say(
-        f"best found: L = {best.local_experts}, P = {best.pulled_per_peer:g}, {best.peer_order} order, {slices}: "
-        f"{best.step_ms:.4g} ms a step, {best.given_ms:.4g} as given"
+        f"{found}: L = {best.local_experts}, P = {best.pulled_per_peer:g}, {best.peer_order} order, {slices}: "
+        f"{short(best.step_ms)} ms a step, {short(best.given_ms)} as given"
     )
     say(f"[bold]{prediction.advice}[/bold]")
     for what, source in prediction.provenance.items():

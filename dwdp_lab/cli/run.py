@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.table import Table
 
 from dwdp_lab.cli.figures import result_figures
@@ -18,6 +19,7 @@ from dwdp_lab.cli.output import (
     check_writable,
     console_for,
     emit,
+    short,
     working,
     write_text,
 )
@@ -110,8 +112,15 @@ def call(options: argparse.Namespace) -> int:
         write_text("--svg", options.svg, timeline_svg(timelines))
     if options.save is not None:
         write_text("--save", options.save, _kept(scenario, timelines) + "\n")
-    emit(options, figures, lambda console: console.print(_table(results)))
+    emit(options, figures, lambda console: _show(console, results))
     return 0
+
+
+def _show(console: Console, results: list[dict[str, Any]]) -> None:
+    """The table, and what a reader must know beside it: which profile and physics, or who shared a core."""
+    console.print(_table(results))
+    for note in dict.fromkeys(note for result in results for note in result["notes"]):
+        console.print(f"- {note}", markup=False, soft_wrap=True)
 
 
 def _kept(scenario: Scenario, timelines: list[Timeline]) -> str:
@@ -152,8 +161,8 @@ COLUMNS = {
     "step ms": "step_ms",
     "compute": "compute_ms",
     "exchange": "communication_ms",
-    "exposed copy": "exposed_copy_ms",
-    "wait on peers": "wait_on_peers_ms",
+    "exposed\ncopy": "exposed_copy_ms",
+    "wait on\npeers": "wait_on_peers_ms",
     "overlap %": "overlap_pct",
     "tokens/s": "tokens_per_s_per_rank",
 }
@@ -164,16 +173,11 @@ def _table(results: list[dict[str, Any]]) -> Table:
     table.add_column("strategy", no_wrap=True)
     for column in COLUMNS:
         table.add_column(column, justify="right")
-    table.add_column("provenance", no_wrap=True)
+    table.add_column("provenance")  # this may wrap, rather than figures lose digits
     for result in results:
         table.add_row(
             result["strategy"],
-            *(_short(result[name]) for name in COLUMNS.values()),
+            *(short(result[name]) for name in COLUMNS.values()),
             f"{result['provenance']} ({result['machine']})",
         )
     return table
-
-
-def _short(value: float) -> str:
-    """Four digits that count, no more than a reader can use."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -18,7 +18,8 @@ def split_waits(spans: Iterable[Span], messages: Iterable[Ends] = ()) -> tuple[S
     A rank records when it entered a collective and when it left; only all ranks together know when it could
     begin. The last rank gets no `wait_peers`. A rank that needed nothing from the late ones may leave before
     they come: all of its span is then waiting. A message is a meeting of the two ranks at its ends, which are given
-    in `messages`; `spans` may hold them too.
+    in `messages`; `spans` may hold them too. A sender that has left before the receiver came has waited for nobody:
+    what it sent lies in the receiver's mailbox.
     """
     kept: list[Span] = []
     met: dict[tuple[str, int, int], list[Span]] = {}
@@ -30,7 +31,8 @@ def split_waits(spans: Iterable[Span], messages: Iterable[Ends] = ()) -> tuple[S
     for group in (*met.values(), *messages):
         last = max(span.start_us for span in group)
         for span in group:
-            begin = min(last, span.end_us)
+            left_it = span.kind == "send" and span.end_us <= last
+            begin = span.start_us if left_it else min(last, span.end_us)
             if begin > span.start_us:
                 kept.append(span._replace(kind="wait_peers", end_us=begin, nbytes=0.0, flops=0.0))
             kept.append(span._replace(start_us=begin))

@@ -158,7 +158,7 @@ class Ranks:
                 f"these are {self.size} rank processes",
                 f"Use Ranks({scenario.ranks})",
             )
-        check_before_start(self.machine, scenario, self._held_bytes)
+        check_before_start(self.machine, scenario, self._held_bytes, self.pids)
         if programs is None:
             return build(scenario)
         verify(programs, scenario)

@@ -24,7 +24,8 @@ from dwdp_lab.scenario.strategy import StrategyName
 
 @dataclass(frozen=True)
 class Ledger:
-    """Bytes per rank. What is not counted: the framework, fragmentation, caches of other requests."""
+    """Bytes per rank. What is not counted: the framework, fragmentation, caches of other requests, and the mailboxes
+    of GPU ranks (program/mailbox.py)."""
 
     attention: float
     """Projections of all layers."""

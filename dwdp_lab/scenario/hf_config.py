@@ -17,6 +17,22 @@ _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_exp
 _TOP_K = ("num_experts_per_tok", "experts_per_token", "num_experts_per_token", "moe_topk", "moe_k")
 _EXPERT_WIDTH = ("moe_intermediate_size", "expert_ffn_hidden_size", "intermediate_size")
 _SHARED = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts")
+_SHARED_WIDTH = ("shared_expert_intermediate_size", "shared_intermediate_size")
+"""Qwen2-MoE and Granite: one shared expert, as wide as several."""
+
+_ONE_SHARED = ("llama4", "llama4_text")
+"""Families whose code has one shared expert in every MoE layer, though no field of their configs says so."""
+
+_OTHER_ATTENTION = {
+    "attention_chunk_size": "attention within chunks of so many tokens",
+    "attn_layer_period": "state-space layers between those with attention",
+    "attn_type_list": "linear attention in some layers",
+    "full_attention_interval": "linear attention in the layers between",
+    "hybrid_override_pattern": "state-space layers between those with attention",
+    "index_topk": "attention to the chosen tokens alone",
+    "linear_attn_config": "linear attention in some layers",
+}
+"""Fields of layers that do not attend to everything before them, and what they mean."""
 
 _MOE_EVERYWHERE: dict[str, Any] = {
     "first_k_dense_replace": 0,
@@ -105,12 +121,14 @@ def _attention(config: Mapping[str, Any], hidden: int, layers: int) -> dict[str,
             "leaves layers without attention (Jamba's have a state space instead), and no shape can say so",
         )
     heads = _whole(config, ("num_attention_heads",))
+    _only_full_attention(config)
     if config.get("kv_lora_rank") is not None:
-        ranks_and_dims = ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+        rank_and_dims = ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
         return {
             "kind": "mla",
             "heads": heads,
-            **{field: _whole(config, (field,)) for field in ranks_and_dims},
+            "q_lora_rank": _count(config, "q_lora_rank") or None,  # DeepSeek-V2-Lite compresses keys and values alone
+            **{field: _whole(config, (field,)) for field in rank_and_dims},
         }
     return {
         "kind": "gqa",
@@ -119,6 +137,20 @@ def _attention(config: Mapping[str, Any], hidden: int, layers: int) -> dict[str,
         "head_dim": _count(config, "head_dim") or hidden // heads,
         "window": _window(config, layers),
     }
+
+
+def _only_full_attention(config: Mapping[str, Any]) -> None:
+    """Refuses attention that costs less than the full one, by fields that stand beside or instead of layer_types."""
+    for name, meaning in _OTHER_ATTENTION.items():
+        value = config.get(name)
+        if value in (None, 1) or (isinstance(value, list) and all(kind == 1 for kind in value)):
+            continue
+        raise ScenarioError(
+            f"model.{name}",
+            value,
+            f"means {meaning}; only full attention, or a window in every other layer, is modelled",
+            f"set {name} to null to count full attention in every layer, an upper bound of its time",
+        )
 
 
 def _window(config: Mapping[str, Any], layers: int) -> int | None:
@@ -208,14 +240,17 @@ def _list(config: Mapping[str, Any], name: str) -> list[Any]:
 
 def _shared_experts(config: Mapping[str, Any], width: int) -> int:
     """Shared experts, in units of a routed expert's width."""
-    wide = _count(config, "shared_expert_intermediate_size")  # Qwen2-MoE: one, as wide as several
+    name = next((name for name in _SHARED_WIDTH if config.get(name)), _SHARED_WIDTH[0])
+    wide = _count(config, name)
     if wide % width:
         raise ScenarioError(
-            "model.shared_expert_intermediate_size",
+            f"model.{name}",
             wide,
             f"must be a multiple of the experts' width ({width})",
             "give the model's fields, with shared_experts, to study it all the same",
         )
+    if config.get("model_type") in _ONE_SHARED:
+        return 1
     return wide // width or next(filter(None, (_count(config, name) for name in _SHARED)), 0)
 
 

@@ -57,13 +57,14 @@ class GroupedQueryAttention(BaseModel):
 
 
 class LatentAttention(BaseModel):
-    """Multi-head latent attention (DeepSeek), not absorbed, as used in prefill."""
+    """Multi-head latent attention (DeepSeek), not absorbed, as used in prefill. Queries are projected at once where
+    `q_lora_rank` is None (DeepSeek-V2-Lite)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["mla"] = "mla"
     heads: PositiveInt
-    q_lora_rank: PositiveInt
+    q_lora_rank: Annotated[PositiveInt | None, NoneWord]
     kv_lora_rank: PositiveInt
     qk_nope_head_dim: PositiveInt
     qk_rope_head_dim: PositiveInt
@@ -74,10 +75,9 @@ class LatentAttention(BaseModel):
         return None
 
     def projection_params(self, hidden: int) -> int:
-        qk = self.qk_nope_head_dim + self.qk_rope_head_dim
+        queries = self.heads * (self.qk_nope_head_dim + self.qk_rope_head_dim)
         return (
-            hidden * self.q_lora_rank
-            + self.q_lora_rank * self.heads * qk
+            (hidden * queries if self.q_lora_rank is None else self.q_lora_rank * (hidden + queries))
             + hidden * (self.kv_lora_rank + self.qk_rope_head_dim)
             + self.kv_lora_rank * self.heads * (self.qk_nope_head_dim + self.v_head_dim)
             + self.heads * self.v_head_dim * hidden
@@ -177,6 +177,14 @@ class ModelShape(BaseModel):
         """Names and (out, in) sizes of one expert's matrices in memory order; w13 is the gate above the up one."""
         hidden, inner = self.hidden, self.expert_intermediate
         return ("w13", (2 * inner, hidden)), ("w2", (hidden, inner))
+
+    @property
+    def params(self) -> int:
+        """Parameters of the whole model, as a model's card counts them, without norms and biases."""
+        attention = self.layers * self.attention.projection_params(self.hidden)
+        dense = self.dense_layers * 3 * self.hidden * self.dense_intermediate
+        experts = (self.experts + self.shared_experts) * self.expert_params + self.experts * self.hidden
+        return attention + dense + self.moe_layers * experts + 2 * self.vocab * self.hidden
 
     @property
     def expert_bytes(self) -> int:

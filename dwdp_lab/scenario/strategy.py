@@ -16,6 +16,7 @@ Pulled = Literal["all", "routed"]
 CopyCalls = Literal["auto", "plain", "batched"]
 DepForm = Literal["auto", "all_to_all", "all_gather"]
 DepRows = Literal["per_rank", "per_expert"]
+Collectives = Literal["auto", "copy", "nccl"]
 
 
 class Strategy(BaseModel):
@@ -36,6 +37,8 @@ class Strategy(BaseModel):
       moves fewer bytes.
     - `dep_rows`: what DEP's all-to-all sends: a token once to every rank that has any of its experts (the stronger
       form), or once for each of its experts (the form that fits the paper's roofline).
+    - `collectives`: on GPUs, how ranks meet: by copy engine through each other's memory, which holds no processors, or
+      over NCCL; `auto` takes copies where they work, and NCCL for `weight_gather` where it can.
     - `micro_batches`: into how many parts, of whole requests, a rank's batch is cut on its way through the stages of
       `pipeline`.
     """
@@ -59,6 +62,7 @@ class Strategy(BaseModel):
     copy_calls: CopyCalls = "auto"
     dep_form: DepForm = "auto"
     dep_rows: DepRows = "per_rank"
+    collectives: Collectives = "auto"
     micro_batches: Annotated[int, Field(ge=1, le=64)] = 1
 
     @model_validator(mode="after")

@@ -19,6 +19,10 @@ from dwdp_lab.scenario.traces import read_trace
 # A linear ramp over many ranks has its ends at sqrt(3) standard deviations, so with a larger CV the
 # lightest rank would have less than no tokens.
 MAX_CV = 0.55
+MOST_CV = Says(
+    f"a number from 0 to {MAX_CV} (with more the lightest of many ranks would have no tokens; kind explicit takes any "
+    "lengths)"
+)
 
 
 # beyond any context window; keeps a slip of the keyboard from running for hours
@@ -98,7 +102,7 @@ class CvWorkload(_Workload):
 
     kind: Literal["cv"] = "cv"
     tokens_per_rank: Tokens = 1024
-    cv: Annotated[float, Field(ge=0, le=MAX_CV)] = 0.2
+    cv: Annotated[float, Field(ge=0, le=MAX_CV), MOST_CV] = 0.2
     isl_tokens: Tokens = 256
     steps: Annotated[int, Field(ge=1, le=1024)] = 1
     prefix_hit: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -43,15 +43,7 @@ def advise(
         return f"Use {SPOKEN[fastest]}: {gain:.2f} times the tokens per GPU of replicated experts, though {fits}."
     dwdp_over_dep = tokens_per_s["dwdp"] / tokens_per_s["dep"]
     if memory_gb["dwdp"] > capacity_gb:
-        if memory_gb["dep"] <= capacity_gb:
-            return (
-                f"Keep DEP: DWDP needs {memory_gb['dwdp']:.0f} GB per rank and a GPU has {capacity_gb:.0f} GB; more "
-                "ranks or a smaller format would make it fit."
-            )
-        return (
-            f"Use more ranks or a smaller format: DWDP needs {memory_gb['dwdp']:.0f} GB per rank and a GPU has "
-            f"{capacity_gb:.0f} GB."
-        )
+        return _without_dwdp(tokens_per_s, memory_gb, capacity_gb)
     rival, gain = _fastest_other(tokens_per_s, memory_gb, capacity_gb)
     if rival is not None and gain >= 1 + CLEAR:
         beaten = "DWDP" if dwdp_over_dep >= 1 else "DEP"
@@ -72,6 +64,22 @@ def advise(
         f"Keep DEP: DWDP reaches {dwdp_over_dep:.2f} of its tokens per GPU and spends {100 * dwdp_exposed:.0f} % of "
         f"the step on copies that nothing covers; {needs}{_better(best)}."
     )
+
+
+def _without_dwdp(
+    tokens_per_s: Mapping[StrategyName, float], memory_gb: Mapping[StrategyName, float], capacity_gb: float
+) -> str:
+    """What to do where DWDP does not fit: the fastest that does, DEP unless something else is clearly faster."""
+    needs = f"DWDP needs {memory_gb['dwdp']:.0f} GB per rank and a GPU has {capacity_gb:.0f} GB"
+    fitting = [name for name in tokens_per_s if memory_gb[name] <= capacity_gb]
+    if not fitting:
+        return f"Use more ranks or a smaller format: {needs}."
+    fastest = max(fitting, key=lambda name: tokens_per_s[name])
+    use = f"Use {SPOKEN[fastest]}, the fastest that fits"
+    if "dep" in fitting:
+        gain = tokens_per_s[fastest] / tokens_per_s["dep"]
+        use = f"{use}, {gain:.2f} times the tokens per GPU of DEP" if gain >= 1 + CLEAR else "Keep DEP"
+    return f"{use}: {needs}; more ranks or a smaller format would make it fit."
 
 
 def _fastest_other(

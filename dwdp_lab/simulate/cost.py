@@ -113,14 +113,17 @@ class CostModel:
         """The pieces of an operation, in order; `kind` lets them use what the profile knows of this kind alone."""
         known = self._known.get((id(work), kind))
         if known is None or known[0] is not work:  # layers share their work: look each one up once
-            counted = [w for w in work if self.physics.activations or w.unit != "activations"]
-            found = [self._piece(w, kind) for w in counted]
+            found = [self._piece(w, kind) for w in self.counted(work)]
             own = self._operation(kind)
             if found and self.physics.latencies and own is not None and own.fixed_us is not None:
                 found[0] = found[0]._replace(alone_us=found[0].alone_us + own.fixed_us.value)
             known = (work, tuple(found))
             self._known[id(work), kind] = known
         return known[1]
+
+    def counted(self, work: tuple[Work, ...]) -> list[Work]:
+        """The pieces of an operation that take time under the given physics."""
+        return [w for w in work if self.physics.activations or w.unit != "activations"]
 
     def _operation(self, kind: Kind | None) -> Operation | None:
         reached = self.hardware.reached

@@ -154,8 +154,11 @@ def load_hardware(name_or_path: str) -> Hardware:
         )
     try:
         fields: Any = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ScenarioError("hardware", name_or_path, f"is not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise ScenarioError("hardware", name_or_path, "needs a JSON object", "begin with a file of data/hardware/")
+    try:
         return Hardware.model_validate(fields)
     except ValidationError as error:
         raise refusal(error, Hardware, fields) from None
-    except ValueError as error:
-        raise ScenarioError("hardware", name_or_path, f"is not JSON: {error}") from None

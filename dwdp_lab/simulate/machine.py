@@ -264,7 +264,8 @@ class _Machine:
         cost = known.get(key)
         if cost is None:
             pieces = self.cost.pieces(op.work, op.kind)
-            nbytes, flops = math.fsum([work.hbm_bytes for work in op.work]), math.fsum([work.flops for work in op.work])
+            counted = self.cost.counted(op.work)  # bytes that take no time would show as an impossible rate
+            nbytes, flops = math.fsum([work.hbm_bytes for work in counted]), math.fsum([work.flops for work in counted])
             if op.pull is not None:
                 nbytes = op.pull.nbytes
             elif op.collective is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from dwdp_lab.simulate.crossover import crossover
 from dwdp_lab.simulate.hardware import Hardware, load_hardware
 from dwdp_lab.simulate.outcome import outcome
 from dwdp_lab.simulate.over_ranks import OfRanks, over_ranks
+from dwdp_lab.simulate.paper_data import fitted_router_skew
 from dwdp_lab.simulate.physics import BOUND, REALISTIC, Physics
 from dwdp_lab.simulate.search import Best, best_settings
 from dwdp_lab.simulate.shortened import brief, few_layers
@@ -100,11 +101,13 @@ def predict(
     hardware: Hardware | None = None,
     sizes: Sequence[int] | None = None,
     physics: Physics | None = None,
+    say: Callable[[str], object] = str,  # nobody listens: nothing happens
 ) -> Prediction:
     """Simulate all strategies of a scenario; DEP in the faster of its two forms where `dep_form` is auto.
 
     `sizes` are the group sizes of the table over N (default: 2 to 8 and the scenario's own), `physics` the effects
-    (default: as `physics_for` the profile). Raises ScenarioError for a profile that is unknown or cannot run the model.
+    (default: as `physics_for` the profile). `say` is told what is simulated next, for 72 ranks take minutes. Raises
+    ScenarioError for a profile that is unknown or cannot run the model.
     """
     profile = hardware or load_hardware(scenario.hardware)
     physics = physics or physics_for(profile)
@@ -112,6 +115,7 @@ def predict(
     short = few_layers(brief(scenario))
     strategies = {}
     for name in STRATEGIES:
+        say(f"simulating {name}")
         figures = outcome(scenario.with_strategy(name), profile, physics).metrics
         strategies[name] = StrategyFigures(
             figures.step_ms,
@@ -124,14 +128,20 @@ def predict(
         sizes = sorted({*GROUP_SIZES, scenario.ranks})
     if scenario.workload.kind == "explicit":
         sizes = [scenario.ranks]  # its lists are one per rank
+    say("looking for the crossover")
+    crossover_tokens = crossover(scenario, profile, physics)
+    say("trying settings of DWDP")
+    best = best_settings(scenario, profile, physics)
+    say("simulating other group sizes")
+    others = over_ranks(scenario, profile, physics, sizes)
     return Prediction(
         scenario,
         profile,
         strategies,
         {name: ledger(scenario, name) for name in STRATEGIES},
-        crossover(scenario, profile, physics),
-        best_settings(scenario, profile, physics),
-        over_ranks(scenario, profile, physics, sizes),
+        crossover_tokens,
+        best,
+        others,
         _provenance(scenario, profile, physics),
     )
 
@@ -154,6 +164,8 @@ def _provenance(scenario: Scenario, hardware: Hardware, physics: Physics) -> dic
         )
     else:
         how = f"simulated with all effects, profile {hardware.name} ({hardware.provenance})"
+    skew = scenario.workload.router_skew
+    fitted = skew and skew == fitted_router_skew(scenario.model)
     return {
         "strategies": how,
         "dwdp_over_dep": f"{how}; DEP exchanges tokens by {scenario.strategy.dep_form.replace('_', '-')}",
@@ -162,4 +174,4 @@ def _provenance(scenario: Scenario, hardware: Hardware, physics: Physics) -> dic
         "best": f"{how}; a search over some settings with two steps each",
         "over_ranks": f"{how}; two steps each",
         "hardware": "each number of the profile carries its own source",
-    }
+    } | ({"router_skew": f"{skew:g}, fitted to the paper's Table 1 for a model of this shape"} if fitted else {})

@@ -48,9 +48,10 @@ class Tried:
 class Best:
     """The settings with the shortest DWDP step that fit into memory. `pulled_per_peer` is P = (E - L) / (N - 1).
 
-    `given_ms` is the step with the scenario's own settings, simulated for as many steps as `step_ms`. `tried` is all
-    that was simulated: first the scenario's own, then orders and slices, then more local experts, also too many for the
-    memory.
+    Where the scenario's own do not fit, `fits` is false, and the settings are the best that need no more memory than
+    these. `given_ms` is the step with the scenario's own settings, simulated for as many steps as `step_ms`. `tried` is
+    all that was simulated: first the scenario's own, then orders and slices, then more local experts, also too many for
+    the memory.
     """
 
     local_experts: int
@@ -59,6 +60,7 @@ class Best:
     slice_bytes: int | None
     step_ms: float
     given_ms: float
+    fits: bool = True
     tried: tuple[Tried, ...] = ()
 
     @property
@@ -77,7 +79,7 @@ def best_settings(scenario: Scenario, hardware: Hardware, physics: Physics) -> B
         nonlocal best, shortest
         one = _try(candidate, hardware, physics)
         tried.append(one)
-        if one.fits and one.step_ms < shortest * (1 - WORTH_IT):
+        if (one.fits or one.memory_gb <= given.memory_gb) and one.step_ms < shortest * (1 - WORTH_IT):
             best, shortest = candidate, one.step_ms
 
     own = (scenario.strategy.peer_order, scenario.strategy.slice_bytes)
@@ -93,6 +95,7 @@ def best_settings(scenario: Scenario, hardware: Hardware, physics: Physics) -> B
         best.strategy.slice_bytes,
         shortest,
         given.step_ms,
+        given.fits,
         tuple(tried),
     )
 

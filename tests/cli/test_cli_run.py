@@ -96,6 +96,26 @@ def test_trace_and_svg_are_written(capsys: pytest.CaptureFixture[str], tmp_path:
     assert len(json.loads(figures.read_text())["results"]) == 2
 
 
+def test_the_table_says_which_profile_and_physics_it_rests_on(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["run", "--strategies", "dep,dwdp", "--hardware", "h100"]
+    assert main(options) == 0
+    assert capsys.readouterr().out.count("- hardware profile h100 (limit)") == 1
+    assert main([*options, "--physics", "realistic"]) == 0
+    realistic = capsys.readouterr().out
+    assert "- hardware profile h100 (calibrated)" in realistic
+    assert "- physics: realistic" in realistic
+
+
+def test_no_figure_of_the_table_loses_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--strategies", "dep,dwdp"]) == 0  # the tiny model on an H100: 100 million tokens a second
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    assert "simulated" in printed
+    assert "(sim)" in printed
+    assert main(["run", "--model", "qwen3-30b-a3b"]) == 0
+    assert "simulated (sim)" in capsys.readouterr().out  # on one line where there is room
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -106,6 +126,7 @@ def test_trace_and_svg_are_written(capsys: pytest.CaptureFixture[str], tmp_path:
         (["--ranks", "300"], ["group.ranks", "300", "256"]),
         (["--model", "mixtrall-8x7b"], ["model", "'mixtrall-8x7b'", "mixtral-8x7b"]),
         (["--set", "hardware=h10"], ["hardware", "'h10'", "h100"]),
+        (["--hardware", "list.json"], ["hardware", "'list.json'", "JSON object", "data/hardware"]),
         (["--scenario", "missing.yaml"], ["scenario", "missing.yaml"]),
         (["--json", "no/such/folder/x.json"], ["--json", "no/such/folder/x.json", "folder"]),
         (["--trace", "."], ["--trace", "'.'", "is a folder"]),
@@ -118,8 +139,14 @@ def test_trace_and_svg_are_written(capsys: pytest.CaptureFixture[str], tmp_path:
     ],
 )
 def test_bad_input_is_refused_in_one_line(
-    options: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+    options: list[str],
+    words: list[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("list.json").write_text("[1, 2]")
     assert main(["run", *options]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

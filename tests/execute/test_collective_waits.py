@@ -72,6 +72,11 @@ def test_a_message_is_a_meeting_of_its_two_ends() -> None:
     )
 
 
+def test_who_leaves_a_message_in_a_mailbox_has_not_waited() -> None:
+    ends = Span(0, "copy", "send", 0, 1, 3, 4, 100.0), Span(1, "comm", "recv", 0, 1, 6, 8)
+    assert split_waits((), [ends]) == ends
+
+
 def test_a_run_without_spans_has_no_messages() -> None:
     work = Scenario.create(group={"ranks": 2}, strategy={"name": "pipeline"})
     programs = build(work)

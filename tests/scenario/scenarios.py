@@ -64,6 +64,7 @@ def strategies() -> st.SearchStrategy[dict[str, Any]]:
             "slice_bytes": st.none() | st.integers(1024, 2**24) | st.sampled_from(("64KiB", "2MiB", "1 MB", "none")),
             "peer_order": st.sampled_from(("ascending", "rotated", "interleaved", "permutation")),
             "micro_batches": st.integers(1, 64),
+            "collectives": st.sampled_from(("auto", "copy", "nccl")),
             "dep_form": st.sampled_from(("auto", "all_to_all", "all_gather")),
         }
     )

@@ -56,6 +56,9 @@ def test_the_experts_width_is_the_only_width_when_there_is_one() -> None:
         ({"n_shared_experts": None}, 0),
         ({"num_shared_experts": 1}, 1),
         ({"shared_expert_intermediate_size": 512}, 4),
+        ({"shared_intermediate_size": 256}, 2),
+        ({"shared_intermediate_size": 0}, 0),
+        ({"model_type": "llama4_text"}, 1),
     ],
 )
 def test_shared_experts(given: dict[str, Any], shared: int) -> None:
@@ -153,6 +156,19 @@ def test_windows_in_every_other_layer() -> None:
     assert read_model({**BASE, "sliding_window": 128, "use_sliding_window": False}).attention.window is None
 
 
+def test_attention_that_is_full_in_every_layer_is_read_whatever_else_its_family_can() -> None:
+    said = {"attention_chunk_size": None, "full_attention_interval": 1, "attn_type_list": [1] * 6, "index_topk": None}
+    assert read_model({**BASE, **said}) == read_model(BASE)
+
+
+def test_latent_attention_may_leave_queries_as_they_are() -> None:
+    """DeepSeek-V2-Lite: keys and values are compressed, queries are not."""
+    dims = {"kv_lora_rank": 64, "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 32}
+    direct = read_model({**BASE, **dims, "q_lora_rank": None}).attention.projection_params(256)
+    compressed = read_model({**BASE, **dims, "q_lora_rank": 24}).attention.projection_params(256)
+    assert direct - compressed == 256 * 8 * 48 - (256 * 24 + 24 * 8 * 48)
+
+
 @pytest.mark.parametrize(
     ("given", "field"),
     [
@@ -175,13 +191,22 @@ def test_windows_in_every_other_layer() -> None:
             "model.layer_types",
         ),
         ({"shared_expert_intermediate_size": 100}, "model.shared_expert_intermediate_size"),
+        ({"shared_intermediate_size": 100}, "model.shared_intermediate_size"),
+        ({"attention_chunk_size": 8192}, "model.attention_chunk_size"),
+        ({"attn_layer_period": 8}, "model.attn_layer_period"),
+        ({"attn_type_list": [0, 0, 0, 0, 0, 1]}, "model.attn_type_list"),
+        ({"full_attention_interval": 4}, "model.full_attention_interval"),
+        ({"hybrid_override_pattern": "MEM*EM"}, "model.hybrid_override_pattern"),
+        ({"index_topk": 2048}, "model.index_topk"),
+        ({"linear_attn_config": {"full_attn_layers": [4]}}, "model.linear_attn_config"),
         ({"quantization_config": {"quant_method": "awq"}}, "model.quantization_config"),
         ({"dtype": "int8"}, "model.dtype"),
         ({"num_experts": "many"}, "model.num_experts"),
         ({"num_experts": 2.5}, "model.num_experts"),
         ({"num_experts_per_tok": 99}, "model.top_k"),
         ({"num_key_value_heads": 3}, "model.attention.heads"),
-        ({"kv_lora_rank": 64}, "model.q_lora_rank"),
+        ({"kv_lora_rank": 64}, "model.qk_nope_head_dim"),
+        ({"kv_lora_rank": 64, "q_lora_rank": "wide"}, "model.q_lora_rank"),
     ],
 )
 def test_what_no_shape_can_say_is_refused_by_the_configs_own_name(given: dict[str, Any], field: str) -> None:

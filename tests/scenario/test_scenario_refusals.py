@@ -65,7 +65,7 @@ def refused(fields: dict[str, Any]) -> ScenarioError:
             [[1]],
             "the fields of workload of kind cv are",
         ),
-        ({"workload": {"kind": "cv", "cv": 0.9}}, "workload.cv", 0.9, "a number from 0 to 0.55"),
+        ({"workload": {"kind": "cv", "cv": 0.9}}, "workload.cv", 0.9, "from 0 to 0.55 (with more the lightest"),
         ({"workload": {"kind": "cv", "seed": -1}}, "workload.seed", -1, "a whole number from 0 up"),
         (
             {"workload": {"kind": "isl", "prefix_hit": 1}},

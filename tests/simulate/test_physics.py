@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from dwdp_lab.program.build import build
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.scenario.strategy import StrategyName
 from dwdp_lab.simulate.cost import CostModel
 from dwdp_lab.simulate.hardware import load_hardware
 from dwdp_lab.simulate.machine import _COMPUTE_PIECE, _Machine, run_programs
@@ -240,3 +241,18 @@ def test_an_all_gather_of_weights_disturbs_compute_as_a_pull_does() -> None:
     assert metrics(run_sim(gathered, hardware=hardware, physics=REALISTIC)).step_ms > 1.02 * (
         metrics(run_sim(gathered, hardware=hardware, physics=calm)).step_ms
     )
+
+
+@pytest.mark.parametrize("physics", [BOUND, REALISTIC])
+@pytest.mark.parametrize("strategy", ["replicated", "dep", "dwdp"])
+def test_no_span_computes_or_reads_faster_than_the_data_sheet(strategy: StrategyName, physics: Physics) -> None:
+    """What a span says beside its time is what takes that time: its rates are possible ones."""
+    scenario = Scenario.create(
+        model={"preset": "qwen3-30b-a3b", "layers": 2}, group={"ranks": 2}, strategy={"name": strategy}
+    )
+    profile = load_hardware("h100")
+    spans = [span for span in run_sim(scenario, hardware=profile, physics=physics).spans if span.lane == "compute"]
+    assert spans
+    for span in spans:
+        assert span.nbytes <= profile.hbm_gbps.value * 1e3 * span.duration_us * (1 + 1e-6)
+        assert span.flops <= profile.tflops["bf16"].value * 1e6 * span.duration_us * (1 + 1e-6)

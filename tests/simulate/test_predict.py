@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dwdp_lab.cli.main import main
+from dwdp_lab.program.build import STRATEGIES
 from dwdp_lab.program.memory import ledger
 from dwdp_lab.program.placement import placement
 from dwdp_lab.scenario.scenario import Scenario
@@ -20,7 +21,7 @@ from dwdp_lab.simulate.outcome import outcome
 from dwdp_lab.simulate.paper_data import paper_scenario
 from dwdp_lab.simulate.physics import BOUND, REALISTIC, Physics
 from dwdp_lab.simulate.predict import predict
-from dwdp_lab.simulate.search import Best, best_settings
+from dwdp_lab.simulate.search import WORTH_IT, Best, best_settings
 
 SMALL = Scenario.create(
     model={"preset": "qwen3-30b-a3b", "layers": 8},
@@ -207,6 +208,18 @@ def test_more_local_experts_trade_memory_for_copies() -> None:
     assert best_settings(slow, tight, REALISTIC).local_experts == slow.local_experts
 
 
+def test_where_nothing_fits_the_best_settings_need_no_more_memory_than_the_given_ones() -> None:
+    small = H100.model_copy(update={"memory_gb": H100.memory_gb.model_copy(update={"value": 1.0})})
+    found = best_settings(SMALL.replace(**{"strategy.peer_order": "ascending"}), small, REALISTIC)
+    given = found.tried[0]
+    assert not found.fits
+    assert not any(one.fits for one in found.tried)
+    assert found.local_experts == given.local_experts == 32
+    shortest = min(one.step_ms for one in found.tried if one.memory_gb <= given.memory_gb)
+    assert shortest <= found.step_ms < given.step_ms
+    assert found.step_ms * (1 - WORTH_IT) <= shortest
+
+
 def test_the_crossover_separates_losing_from_winning() -> None:
     found = crossover(SMALL, H100, REALISTIC)
     assert found is not None
@@ -222,6 +235,13 @@ def test_the_crossover_separates_losing_from_winning() -> None:
     assert slower > found
 
 
+def test_predict_says_what_it_does_next() -> None:
+    told: list[str] = []
+    predict(SMALL.replace(**{"model.layers": 1, "group.ranks": 2}), H100, sizes=[2], say=told.append)
+    assert [words.removeprefix("simulating ") for words in told[:6]] == list(STRATEGIES)
+    assert told[6:] == ["looking for the crossover", "trying settings of DWDP", "simulating other group sizes"]
+
+
 def test_predict_is_the_same_each_time_and_takes_a_profile() -> None:
     one, two = (predict(SMALL, H100, sizes=[4]).to_dict() for _ in range(2))
     assert one == two
@@ -234,8 +254,9 @@ def test_lists_of_lengths_are_for_one_group_size() -> None:
 
 
 PLAIN_MEMORY = {"replicated": 100.0, "dep": 30.0, "weight_gather": 40.0, "dwdp": 35.0}
+PLAIN_SPEED = {"replicated": 130.0, "dep": 100.0, "weight_gather": 90.0, "dwdp": 120.0}
 PLAIN: dict[str, Any] = {
-    "tokens_per_s": {"replicated": 130.0, "dep": 100.0, "weight_gather": 90.0, "dwdp": 120.0},
+    "tokens_per_s": PLAIN_SPEED,
     "dep_wait": 0.1,
     "dwdp_exposed": 0.0,
     "crossover_tokens": 9000,
@@ -270,6 +291,14 @@ PLAIN: dict[str, Any] = {
         ),
         ({"capacity_gb": 20.0}, ["more ranks", "35 GB"]),
         ({"capacity_gb": 32.0}, ["Keep DEP: DWDP needs 35 GB", "32 GB", "more ranks"]),
+        (  # DWDP does not fit, and something that does is faster than DEP
+            {"memory_gb": {**PLAIN_MEMORY, "dwdp": 90.0}, "tokens_per_s": PLAIN_SPEED | {"weight_gather": 125.0}},
+            ["Use an all-gather of weights", "1.25 times the tokens per GPU of DEP: DWDP needs 90 GB", "more ranks"],
+        ),
+        (  # nor does DEP
+            {"memory_gb": {**PLAIN_MEMORY, "dwdp": 90.0, "dep": 85.0}},
+            ["Use an all-gather of weights, the fastest that fits: DWDP needs 90 GB", "more ranks"],
+        ),
         (  # neither of the two is best
             {"tokens_per_s": {"replicated": 130.0, "dep": 100.0, "weight_gather": 132.0, "dwdp": 120.0}},
             ["Use an all-gather of weights: 1.10 times", "of DWDP"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import psutil
 
 from dwdp_lab.program.memory import ledger
@@ -17,9 +19,23 @@ def needed_bytes(scenario: Scenario) -> float:
     return scenario.ranks * (PROCESS_BYTES + ledger(scenario, scenario.strategy.name).total)
 
 
-def check_memory(scenario: Scenario) -> None:
-    """Raises ScenarioError (field `model`) when the ranks would need more memory than is free."""
-    needed, free = needed_bytes(scenario), psutil.virtual_memory().available
+def held_bytes(pid: int) -> float:
+    """What a process holds, shared pages in proportion; nothing for one that has ended or may not be looked at."""
+    try:
+        held = psutil.Process(pid).memory_full_info()
+    except psutil.Error:
+        return 0.0
+    return float(getattr(held, "pss", held.uss))  # proportional shares are known on Linux
+
+
+def check_memory(scenario: Scenario, pids: Sequence[int] = ()) -> None:
+    """Raises ScenarioError (field `model`) when the ranks would need more memory than is free.
+
+    What ranks that run already (`pids`) hold of what they need is not needed again.
+    """
+    needed, free = needed_bytes(scenario), float(psutil.virtual_memory().available)
+    if needed > free:  # asked only here: the system takes a moment to say it
+        free += sum(min(held_bytes(pid), needed / scenario.ranks) for pid in pids)
     if needed > free:
         raise ScenarioError(
             "model",

@@ -1,1 +1,1 @@
-"""The CUDA machine: streams, events, copy engines and NCCL."""
+"""The CUDA machine: streams, events, copy engines, and NCCL where it is wished for."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dwdp_lab.execute.cuda.copy_calls import CopyWay, CudaCallFailed, Issue, batched, check, plain
 from dwdp_lab.execute.cuda.device import Copy, Event, Gate, Graph, Memory, Stream
+from dwdp_lab.execute.cuda.driver_calls import DriverError, call
 from dwdp_lab.execute.cuda.gate import FlagGate
 
 
@@ -32,7 +33,8 @@ class CudaGraph:
         self.graph: torch.cuda.CUDAGraph = torch.cuda.CUDAGraph()
 
 
-AHEAD: dict[str, int] = {"comm": -1}
+WORD = 0xFFFFFFFF
+AHEAD: dict[str, int] = {"comm": -1, "push": -1}
 """Priority of streams by name, the lowest first: a collective that runs beside compute is to get the next processors
 that a kernel leaves, and not to wait, with all peers, until all of the kernel's programs have begun."""
 
@@ -40,12 +42,13 @@ that a kernel leaves, and not to wait, with all peers, until all of the kernel's
 class CudaStream:
     """A torch stream, never the default one, which others wait for. `way` is how it hands its copies over."""
 
-    def __init__(self, name: str, device: torch.device, ways: dict[CopyWay, Issue]) -> None:
+    def __init__(self, name: str, device: torch.device, ways: dict[CopyWay, Issue], driver: Any) -> None:
         self.name = name
         self.stream: torch.cuda.Stream = torch.cuda.Stream(device, AHEAD.get(name, 0))  # type: ignore[no-untyped-call]
         self.handle: int = self.stream.cuda_stream
         self.way: CopyWay = "plain"
         self._ways = ways
+        self._driver = driver
 
     def run(self, work: Callable[[], None]) -> None:
         with torch.cuda.stream(self.stream):
@@ -67,6 +70,17 @@ class CudaStream:
 
     def uses(self, tensor: Tensor) -> None:
         tensor.record_stream(self.stream)
+
+    def write_value(self, address: int, value: int) -> None:
+        # the default makes all that was written before seen by who sees the word, on every device
+        flags = int(self._driver.CUstreamWriteValue_flags.CU_STREAM_WRITE_VALUE_DEFAULT)
+        answer = self._driver.cuStreamWriteValue32(self.handle, address, value & WORD, flags)
+        check(answer, f"writing a word at {address:#x}")
+
+    def wait_value(self, address: int, value: int) -> None:
+        at_least = int(self._driver.CUstreamWaitValue_flags.CU_STREAM_WAIT_VALUE_GEQ)
+        answer = self._driver.cuStreamWaitValue32(self.handle, address, value & WORD, at_least)
+        check(answer, f"waiting for a word at {address:#x}")
 
     def replay(self, graph: Graph) -> None:
         with torch.cuda.stream(self.stream):
@@ -98,7 +112,20 @@ class CudaDevice:
         return tuple(self._ways)
 
     def stream(self, name: str) -> CudaStream:
-        return CudaStream(name, self.torch_device, self._ways)
+        return CudaStream(name, self.torch_device, self._ways, self._driver)
+
+    def why_no_values(self) -> str | None:
+        # of the first interface, which needed a switch of the kernel's module, there is an attribute of its own
+        known = self._driver.CUdevice_attribute
+        attribute = getattr(known, "CU_DEVICE_ATTRIBUTE_CAN_USE_64_BIT_STREAM_MEM_OPS", None)
+        if attribute is None:
+            return "the driver's bindings know no memory operations of streams: update cuda-bindings"
+        asked = f"memory operations of streams on GPU {self.torch_device.index}"
+        try:
+            offered = call(self._driver, "cuDeviceGetAttribute", attribute, self.torch_device.index, asked=asked)
+        except DriverError as error:
+            return str(error)
+        return None if offered else "the GPU's streams have no memory operations"
 
     def event(self, timed: bool = False) -> CudaEvent:
         return CudaEvent(timed)

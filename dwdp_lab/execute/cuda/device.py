@@ -53,6 +53,15 @@ class Stream(Protocol):
         """What is queued here so far may read the tensor: its memory is not given to others before that has ended,
         even when nothing refers to it any more."""
 
+    def write_value(self, address: int, value: int) -> None:
+        """Write a 32-bit word, here or in a peer's memory, after all that is queued before it, which who sees the word
+        sees too. Not within a capture."""
+
+    def wait_value(self, address: int, value: int) -> None:
+        """What is queued after this starts only when the 32-bit word at this address of the device's own memory is at
+        least this value, as cyclic numbers are compared: (word - value) mod 2**32 < 2**31. No processor waits. Not
+        within a capture."""
+
     def replay(self, graph: Graph) -> None:
         """Queue all of a graph: it begins when what is queued here before it has ended, and ends before what is queued
         here after it begins. Other streams, also those that were captured, have nothing to do with it."""
@@ -113,6 +122,9 @@ class Device(Protocol):
 
     def stream(self, name: str) -> Stream:
         """A new stream; the name shows in profilers."""
+
+    def why_no_values(self) -> str | None:
+        """Why its streams can neither write words nor wait for them; None where they can, as far as it tells."""
 
     def event(self, timed: bool = False) -> Event:
         """A new event; `timed` ones can be measured between."""

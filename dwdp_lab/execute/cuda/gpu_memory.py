@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from dwdp_lab.program.mailbox import mailbox_bytes
 from dwdp_lab.program.memory import ledger
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
@@ -32,12 +33,13 @@ class Gpu(NamedTuple):
 
 
 def needed_bytes(scenario: Scenario, embeddings: bool = False) -> float:
-    """Of one rank: its process, and as much as the fullest rank's ledger says.
+    """Of one rank: its process, its mailbox, and as much as the fullest rank's ledger says.
 
     Ranks keep `embeddings` when they run a model of transformers; the lab's own decoder has none.
     """
-    kept = ledger(scenario, scenario.strategy.name)
-    return PROCESS_BYTES + kept.total - (0 if embeddings else kept.embeddings)
+    name = scenario.strategy.name
+    kept = ledger(scenario, name)
+    return PROCESS_BYTES + mailbox_bytes(scenario, name) + kept.total - (0 if embeddings else kept.embeddings)
 
 
 def check_gpu_memory(

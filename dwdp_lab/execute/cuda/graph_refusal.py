@@ -29,8 +29,11 @@ def check_replays(machine: str, scenario: Scenario, programs: Sequence[Program],
     if "pull" in kinds and strategy.copy_calls == "batched":
         reason = "cudaMemcpyBatchAsync cannot be captured"
         raise _refused(reason, "set strategy.copy_calls=plain or auto, or " + LEAVE_OUT)
+    if kinds & COLLECTIVES and strategy.collectives == "copy":
+        reason = "copies between ranks are counted, and a replay would wait for the numbers of the step captured"
+        raise _refused(reason, "set strategy.collectives=nccl or auto, or " + LEAVE_OUT)
     if kinds & COLLECTIVES and scenario.ranks > gpus:
-        reason = f"{scenario.ranks} ranks on {gpus} GPUs meet through the host, and a graph runs without the host"
+        reason = f"in a graph ranks meet over NCCL, which wants a GPU for each: {scenario.ranks} ranks on {gpus} GPUs"
         raise _refused(reason, f"take as many ranks as GPUs, or {LEAVE_OUT}")
 
 

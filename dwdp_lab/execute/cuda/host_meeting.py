@@ -1,4 +1,5 @@
-"""Collectives through host memory, over gloo: for ranks that share a GPU, which NCCL refuses.
+"""Collectives through host memory, over gloo: for ranks that share a GPU, which NCCL refuses, where copies
+do not work.
 
 Each waits for its stream, so the host blocks. Times of such runs say nothing about GPUs that are not shared.
 """
@@ -21,6 +22,7 @@ class HostMeeting:
     """The default process group, which must be gloo's. Rows travel as bytes, so that every type goes the same way."""
 
     notes: tuple[str, ...] = ("collectives through host memory, as ranks share a GPU",)
+    holds_processors = False
 
     def __init__(self, ranks: int) -> None:
         self.ranks = ranks

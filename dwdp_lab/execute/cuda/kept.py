@@ -19,6 +19,7 @@ from dwdp_lab.execute.messages import Order
 from dwdp_lab.execute.rank_session import RankSession
 from dwdp_lab.model.narrow import narrow_layer
 from dwdp_lab.model.weights import LayerWeights, drawn, layer_weights
+from dwdp_lab.program.mailbox import mailbox_bytes
 from dwdp_lab.program.memory import ledger
 from dwdp_lab.program.placement import Placement, placement
 from dwdp_lab.scenario.model_shape import ModelShape
@@ -73,6 +74,12 @@ class Kept:
         self._run = prepare_experts(scenario, need, session.rank, self.device, self.whole, shard, peers)
         return self._run
 
+    def reach_peers(self, session: RankSession) -> Transport:
+        """How ranks share memory, chosen once. All ranks call this together. Raises NoTransport."""
+        if self.transport is None:
+            self.transport = choose_transport(session, self.device.memory, self.ipc, self.device.torch_device)
+        return self.transport
+
     def close(self) -> None:
         """Give everything back. Peers must have let go of this rank's memory, or end with it."""
         self._end_run()
@@ -101,7 +108,8 @@ class Kept:
         here = str(self.device.torch_device), self.device.memory.available()
         gathered, _ = session.gather("free memory", here)
         devices = [device for device, _ in gathered]
-        needed = ledger(scenario, scenario.strategy.name).total
+        name = scenario.strategy.name
+        needed = ledger(scenario, name).total + mailbox_bytes(scenario, name)
         if all(available >= needed * devices.count(device) for device, available in gathered):
             return
         if not need.whole:
@@ -126,15 +134,13 @@ class Kept:
 
     def _hold_shard(self, session: RankSession, scenario: Scenario) -> None:
         """Make this rank's shard unless it is here."""
-        device = self.device
-        if self.transport is None:
-            self.transport = choose_transport(session, device.memory, self.ipc, device.torch_device)
+        transport = self.reach_peers(session)
         if self.shard is None:
             where = placement(scenario)
-            plan = StorePlan(scenario.model, where.local(session.rank), self.transport.page)
-            shard = ExpertStore(plan, self.transport, device)
+            plan = StorePlan(scenario.model, where.local(session.rank), transport.page)
+            shard = ExpertStore(plan, transport, self.device)
             try:
-                shard.fill(drawn(scenario.model, scenario.workload.seed, device.torch_device))
+                shard.fill(drawn(scenario.model, scenario.workload.seed, self.device.torch_device))
             except BaseException:
                 shard.close()
                 raise

@@ -45,6 +45,8 @@ class Meeting(Protocol):
 
     notes: tuple[str, ...]
     """What a reader of measured times must know about how rows travel."""
+    holds_processors: bool
+    """Whether what waits for other ranks, or is under way, keeps processors of the GPU meanwhile."""
 
     def gather(self, stream: Stream, make: Callable[[], Sequence[Gathering]]) -> None:
         """All-gather, several at once."""

@@ -30,6 +30,7 @@ class NcclMeeting:
     """The default process group: NCCL for GPUs, gloo for what goes through the host."""
 
     notes: tuple[str, ...] = ("collectives over NCCL",)
+    holds_processors = True
 
     def __init__(self, ranks: int, rank: int) -> None:
         self.ranks = ranks

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 from dwdp_lab.execute.cuda.arithmetic import Arithmetic
 from dwdp_lab.execute.cuda.choose_arithmetic import arithmetic_on
+from dwdp_lab.execute.cuda.choose_meeting import Meetings
 from dwdp_lab.execute.cuda.device import Copy, Device, Stream
 from dwdp_lab.execute.cuda.kept import Kept
 from dwdp_lab.execute.cuda.meeting import Meeting
 from dwdp_lab.execute.cuda.nvml import Sampler
 from dwdp_lab.execute.cuda.queue_watch import QueueWatch
+from dwdp_lab.execute.messages import Order
 from dwdp_lab.execute.rank_session import RankSession
 from dwdp_lab.program.operation import LANES, Lane
 from dwdp_lab.scenario.strategy import CopyCalls
@@ -37,19 +39,29 @@ class RankMachine:
     used_bytes: Callable[[], int] | None = None
     sampler: Sampler | None = None
     watch: QueueWatch | None = None
+    copies: bool = False
+    """Whether ranks may meet by copy engine, through each other's memory."""
     streams: dict[Lane, Stream] = field(init=False)
     arithmetic: Arithmetic = field(init=False)
-    _meeting: Meeting | None = None
+    _meetings: Meetings | None = None
 
     def __post_init__(self) -> None:
         self.streams = {lane: self.device.stream(lane) for lane in LANES}
         self.arithmetic = arithmetic_on(self.device.torch_device)
 
-    def meeting(self, session: RankSession) -> Meeting:
-        """The collectives of the group, joined once. All ranks must call this together."""
-        if self._meeting is None:
-            self._meeting = self.join(session)
-        return self._meeting
+    def meeting(self, session: RankSession, order: Order) -> Meeting:
+        """The collectives of the group, joined once, in the way that suits the order. All ranks must call this
+        together."""
+        if self._meetings is None:
+            self._meetings = Meetings(self.join(session), self.copies)
+        return self._meetings.of(session, self.device, self.kept, order)
+
+    def close(self, session: RankSession) -> None:
+        """Give all memory back. All ranks must call this together."""
+        self.device.synchronize()
+        if self._meetings is not None:
+            self._meetings.close(session)
+        self.kept.close()
 
     def watched(self) -> AbstractContextManager[None]:
         """In this context the host only queues work, and what else it does is seen."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from dwdp_lab.execute.cuda.gpu_memory import Gpu
 from dwdp_lab.model.supported import SCALED
+from dwdp_lab.program.mailbox import MEETING
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.shares import share_of
@@ -49,6 +50,14 @@ def _installed(package: str) -> bool:
 
 def _missing(reason: str, hint: str) -> ScenarioError:
     return ScenarioError("machine", "cuda", reason, hint)
+
+
+def check_collectives(scenario: Scenario, gpus: int) -> None:
+    """Raises ScenarioError when ranks are to meet over NCCL and there are not as many GPUs."""
+    strategy, ranks = scenario.strategy, scenario.ranks
+    if strategy.collectives == "nccl" and strategy.name in MEETING and ranks > gpus:
+        allowed = f"NCCL wants a GPU for each rank, and these are {ranks} ranks on {gpus} GPUs"
+        raise ScenarioError("strategy.collectives", "nccl", allowed, "take auto or copy, or as many ranks as GPUs")
 
 
 def check_fits_kernels(scenario: Scenario) -> None:

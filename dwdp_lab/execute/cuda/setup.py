@@ -47,7 +47,7 @@ class Setup:
     """Those that read or write hidden states and what comes of them; not those that only move weights."""
     outputs: bool
     beside_collectives: bool = False
-    """Whether ranks compute while a collective or a message of theirs is under way."""
+    """Whether ranks compute while a collective or a message of theirs is under way that needs processors."""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -98,9 +98,16 @@ def prepare(
         meeting=meeting,
         lanes=frozenset(op.lane for op in ops if not _moves_weights(op)),
         outputs=order.outputs,
-        beside_collectives=bool(order.kinds & ({"gather_weights"} | MESSAGES)),
+        beside_collectives=_beside_collectives(order, meeting),
         notes=[*experts.notes, *_notes(order)],
     )
+
+
+def _beside_collectives(order: Order, meeting: Meeting | None) -> bool:
+    """Weights that arrive beside compute are read out of mailboxes by kernels, which would find no place either beside
+    programs that stay for a whole GEMM; a message is waited for anyhow."""
+    waits_on_processors = meeting is not None and meeting.holds_processors
+    return "gather_weights" in order.kinds or bool(order.kinds & MESSAGES and waits_on_processors)
 
 
 def _notes(order: Order) -> list[str]:

@@ -54,6 +54,7 @@ def start(session: RankSession) -> Started:
         MemoryUse(index).beside_what_was if first else None,
         Sampler(sensors) if sensors is not None and first else None,
         QueueWatch(index),
+        copies=True,
     )
     return Started(_environment(session, gpus, properties.name), partial(run_order, session, machine))
 

@@ -16,7 +16,7 @@ from dwdp_lab.execute.cuda.device import Device, Event, Stream
 from dwdp_lab.execute.cuda.needs import need_of
 from dwdp_lab.execute.cuda.prepare_experts import prepare_experts
 from dwdp_lab.execute.cuda.run_experts import RunExperts
-from dwdp_lab.execute.cuda.run_order import HEAD_START_NS
+from dwdp_lab.execute.cuda.timed_run import HEAD_START_NS
 from dwdp_lab.execute.hf.asking import ask, brought, warm_up
 from dwdp_lab.execute.hf.gpu_experts import GpuExperts
 from dwdp_lab.execute.hf.gpu_loaded import GpuLoaded, GpuRank, gpu_load

@@ -147,7 +147,7 @@ def _check_machine(ranks: Ranks, scenario: Scenario) -> None:
     if ranks.machine == "cuda":
         check_gpu_memory(scenario, visible_gpus(), embeddings=True)
     else:
-        check_memory(scenario)
+        check_memory(scenario, ranks.pids)
 
 
 def _check_kinds(scenario: Scenario, programs: Sequence[Program]) -> None:

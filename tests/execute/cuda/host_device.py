@@ -25,6 +25,9 @@ class HostDevice:
     def stream(self, name: str) -> Any:
         raise AssertionError(f"memory has no business with the stream {name}")
 
+    def why_no_values(self) -> str | None:
+        raise AssertionError("memory has no business with streams")
+
     def event(self, timed: bool = False) -> Any:
         raise AssertionError(f"memory has no business with events (timed: {timed})")
 

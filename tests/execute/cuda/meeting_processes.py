@@ -34,9 +34,17 @@ def uneven_sizes(ranks: int) -> list[int]:
     return [3, 0, 1, 2][:ranks]
 
 
-def take_part(meeting: Meeting, rank: int, ranks: int = RANKS, device: str = "cpu") -> Report:
-    """One of everything, with even and uneven sizes; what this rank got, in host memory."""
-    now: Any = Now()
+def take_part(
+    meeting: Meeting,
+    rank: int,
+    ranks: int = RANKS,
+    device: str = "cpu",
+    stream: Any = None,
+    done: Callable[[], None] = lambda: None,
+) -> Report:
+    """One of everything, with even and uneven sizes; what this rank got, in host memory. `done` returns when all that
+    the stream was given has ended."""
+    now: Any = stream or Now()
     report: Report = {}
 
     def full(rows: int, columns: int, value: float, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -71,6 +79,7 @@ def take_part(meeting: Meeting, rank: int, ranks: int = RANKS, device: str = "cp
         meeting.receive(now, lambda: got, 0)
         report["message"] = got
     report["deal"] = meeting.deal([(rank, peer) for peer in range(ranks)])
+    done()
     return {name: _on_host(value) for name, value in report.items()}
 
 

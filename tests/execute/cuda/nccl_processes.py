@@ -35,9 +35,10 @@ def nbytes(tensors: list[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def rates(meeting: Meeting, rank: int, ranks: int) -> Rates:
-    """DEP's exchanges of one layer, with as many tokens on all ranks, with different numbers, and each to some."""
-    now: Any = Now()
+def rates(meeting: Meeting, rank: int, ranks: int, stream: Any = None) -> Rates:
+    """DEP's exchanges of one layer, with as many tokens on all ranks, with different numbers, and each to some; and the
+    sum of `tensor`. On torch's current stream, which `stream` is where a meeting has to know."""
+    now: Any = stream or Now()
     found: Rates = {}
     apart = [TOKENS * (4 + 2 * (each % 2)) // 5 for each in range(ranks)]
     for name, sizes in (("even", [TOKENS] * ranks), ("uneven", apart)):
@@ -56,6 +57,8 @@ def rates(meeting: Meeting, rank: int, ranks: int) -> Rates:
     swaps = [Swap(*pair, each, each) for pair in zip(token_tensors(sum(each)), token_tensors(sum(each)), strict=True)]
     received = nbytes([swap.incoming for swap in swaps]) * (ranks - 1) // ranks
     found["swap"] = timed_us(lambda: meeting.swap(now, lambda: swaps)), received
+    part = token_tensors(TOKENS)[0]
+    found["add up"] = timed_us(lambda: meeting.add_up(now, lambda: part)), 2 * nbytes([part]) * (ranks - 1) // ranks
     return found
 
 
@@ -64,7 +67,7 @@ def timed_us(run: Callable[[], None]) -> float:
     times = []
     for _ in range(TRIES):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        torch.cuda._sleep(1_000_000)  # type: ignore[no-untyped-call] # so that all is issued by then
+        torch.cuda._sleep(2_000_000)  # type: ignore[no-untyped-call] # so that all is issued by then
         begin.record()
         run()
         end.record()

@@ -78,6 +78,9 @@ class StandInStream(Actor):
         super().__init__(name)
         self.device = device
         self.commands: deque[Command] = deque()
+        self.inside: list[Command] | None = None
+        """What the command that runs now gives to its own stream: it comes right after it, as on a GPU, where a command
+        is called when it is queued."""
 
     def _into_graph(self, give: Callable[[StandInStream], None]) -> bool:
         """While this stream is captured: keep what it is given."""
@@ -103,13 +106,23 @@ class StandInStream(Actor):
     def step(self) -> None:
         """Run the first command, or a piece of it."""
         command = self.commands[0]
-        if command.run():
+        self.inside, self.device.at_work = [], True
+        try:
+            over = command.run()
+        finally:
+            inside, self.inside, self.device.at_work = self.inside, None, False
+        if over:
             ended = self.commands.popleft()
             assert ended is command
+            self.commands.extendleft(reversed(inside))
 
     def queue(self, run: Callable[[], bool], may: Callable[[], bool] = lambda: True, meeting: object = None) -> None:
+        if self.inside is not None:
+            self.inside.append(Command(may, run, meeting))
+            return
         self.commands.append(Command(may, run, meeting))
-        self.device.world.may_pause(self.device.rank)
+        if not self.device.at_work:
+            self.device.world.may_pause(self.device.rank)
 
     def run(self, work: Callable[[], None]) -> None:
         if self._into_graph(lambda inside: inside.run(work)):
@@ -170,6 +183,21 @@ class StandInStream(Actor):
     def uses(self, tensor: Tensor) -> None:
         del tensor  # here Python keeps what is referred to, and queued work refers to it
 
+    def write_value(self, address: int, value: int) -> None:
+        assert self.device.capturing is None, "a number is frozen in a graph"
+        word = ctypes.c_uint32.from_address(address)
+
+        def write() -> bool:
+            word.value = value
+            return True
+
+        self.queue(write)
+
+    def wait_value(self, address: int, value: int) -> None:
+        assert self.device.capturing is None, "a number is frozen in a graph"
+        word = ctypes.c_uint32.from_address(address)
+        self.queue(lambda: True, lambda: (word.value - value) % 2**32 < 2**31)
+
     def replay(self, graph: Any) -> None:
         assert graph.complete
         assert self.device.capturing is None
@@ -206,6 +234,8 @@ class StandInDevice:
         self.streams: list[StandInStream] = []
         self.gates: list[StandInGate] = []
         self.capturing: StandInGraph | None = None
+        self.at_work = False
+        """A command of one of its streams runs now, and may queue others."""
         self._inner: dict[StandInStream, StandInStream] = {}
 
     def inner_stream(self, outer: StandInStream) -> StandInStream:
@@ -229,6 +259,9 @@ class StandInDevice:
         self.streams.append(made)
         self.world.actors.append(made)
         return made
+
+    def why_no_values(self) -> str | None:
+        return None
 
     def event(self, timed: bool = False) -> StandInEvent:
         return StandInEvent(timed)

@@ -90,7 +90,8 @@ class Agreement:
 class StandInMeeting:
     """Collectives among the ranks of this process: they take place when all ranks' streams have come to them."""
 
-    notes = ("collectives of the stand-in",)
+    notes: tuple[str, ...] = ("collectives of the stand-in",)
+    holds_processors = True
 
     def __init__(self, world: World, agreement: Agreement, rank: int) -> None:
         self._world = world
@@ -195,15 +196,21 @@ def _message(ends: list[Tensor]) -> None:
 
 
 class StandInGroup:
-    """N ranks that keep their weights from run to run, as rank processes do."""
+    """N ranks that keep their weights from run to run, as rank processes do. With `copies` they meet through each
+    other's memory, else all at once."""
 
-    def __init__(self, ranks: int, seed: int = 0, page: int = 4096) -> None:
+    def __init__(self, ranks: int, seed: int = 0, page: int = 4096, copies: bool = False) -> None:
         self.world = World(ranks, *chooser(seed))
         table, self.agreement = Table(ranks), Agreement(ranks)
         self.sessions = [StandInSession(self.world, rank, table) for rank in range(ranks)]
         self.devices = [StandInDevice(self.world, rank, HostMemory(page)) for rank in range(ranks)]
         self.machines = [
-            RankMachine(device, Kept(device), lambda session: StandInMeeting(self.world, self.agreement, session.rank))
+            RankMachine(
+                device,
+                Kept(device),
+                lambda session: StandInMeeting(self.world, self.agreement, session.rank),
+                copies=copies,
+            )
             for device in self.devices
         ]
 
@@ -232,4 +239,4 @@ class StandInGroup:
         return finished
 
     def close(self) -> None:
-        self.world.run(lambda rank: self.machines[rank].kept.close())
+        self.world.run(lambda rank: self.machines[rank].close(self.sessions[rank]))  # type: ignore[arg-type]

@@ -64,8 +64,9 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
                     tensor.fill_(torch.nan)
 
     monkeypatch.setattr(Buffers, "put", replace)
-    monkeypatch.setattr("dwdp_lab.execute.cuda.run_order.HEAD_START_NS", 0)
-    monkeypatch.setattr("dwdp_lab.execute.cuda.run_order.anchor", partial(anchor, tries=1))
+    monkeypatch.setattr("dwdp_lab.execute.cuda.timed_run.HEAD_START_NS", 0)
+    for module in ("run_order", "timed_run"):
+        monkeypatch.setattr(f"dwdp_lab.execute.cuda.{module}.anchor", partial(anchor, tries=1))
     torch.set_num_threads(1)
 
 

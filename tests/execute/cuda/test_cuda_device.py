@@ -104,7 +104,11 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     cuda.cudaHostGetDevicePointer = named("map", 4096)
     driver = SimpleNamespace(
         CUstreamWaitValue_flags=SimpleNamespace(CU_STREAM_WAIT_VALUE_GEQ=0),
+        CUstreamWriteValue_flags=SimpleNamespace(CU_STREAM_WRITE_VALUE_DEFAULT=0),
+        CUdevice_attribute=SimpleNamespace(CU_DEVICE_ATTRIBUTE_CAN_USE_64_BIT_STREAM_MEM_OPS=122),
         cuStreamWaitValue32=named("hold"),
+        cuStreamWriteValue32=named("write"),
+        cuDeviceGetAttribute=named("attribute", 1),
     )
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda)
     monkeypatch.setitem(sys.modules, "cuda.bindings.driver", driver)
@@ -224,6 +228,33 @@ def test_one_pinned_word_serves_all_gates(log: Log, device: CudaDevice) -> None:
 def test_a_device_that_cannot_hold_streams_has_no_gate(log: Log, device: CudaDevice) -> None:
     log.driver.cuStreamWaitValue32 = lambda *_: (801,)  # type: ignore[attr-defined]
     assert device.hold([device.stream("compute")]) is None
+
+
+def test_streams_write_words_and_wait_for_them(log: Log, device: CudaDevice) -> None:
+    """As unsigned numbers of 32 bits, whichever way they have gone round."""
+    stream = device.stream("push")
+    assert stream.stream.priority == -1
+    stream.write_value(64, 2**32 + 3)
+    stream.wait_value(128, -1)
+    assert log == [("write", 5, 64, 3, 0), ("hold", 5, 128, 2**32 - 1, 0)]
+    log.driver.cuStreamWriteValue32 = lambda *_: (801,)  # type: ignore[attr-defined]
+    with pytest.raises(CudaCallFailed, match="writing a word at 0x40: 801"):
+        stream.write_value(64, 1)
+    log.driver.cuStreamWaitValue32 = lambda *_: (801,)  # type: ignore[attr-defined]
+    with pytest.raises(CudaCallFailed, match="waiting for a word at 0x40: 801"):
+        stream.wait_value(64, 1)
+
+
+def test_a_gpu_tells_whether_its_streams_know_words(log: Log, device: CudaDevice) -> None:
+    driver = log.driver  # type: ignore[attr-defined]
+    assert device.why_no_values() is None
+    assert log == [("attribute", 122, 1)]
+    driver.cuDeviceGetAttribute = lambda *_: (0, 0)
+    assert device.why_no_values() == "the GPU's streams have no memory operations"
+    driver.cuDeviceGetAttribute = lambda *_: (101, None)
+    assert "memory operations of streams on GPU 1" in str(device.why_no_values())
+    driver.CUdevice_attribute = SimpleNamespace()
+    assert "update cuda-bindings" in str(device.why_no_values())
 
 
 def test_the_faster_way_is_taken_and_remembered(log: Log, device: CudaDevice) -> None:

@@ -1,4 +1,4 @@
-"""What only ranks with a GPU each can show: copies over the link beside compute, and rivals over NCCL (-s prints it).
+"""What only ranks with a GPU each can show: copies over the link beside compute, and rivals (-s prints it).
 
 pytest -m gpu tests/execute/cuda/test_cuda_own_gpus_gpu.py -q -s
 """
@@ -84,20 +84,23 @@ def test_pulls_run_beside_compute_and_bring_the_same_bits(pair: Ranks) -> None:
         assert metrics(found[name][0].timeline).overlap_pct > 50, name
 
 
+NOTES = {"copy": "collectives by copy engine through peer memory", "nccl": "collectives over NCCL"}
+
+
+@pytest.mark.parametrize("collectives", ["copy", "nccl"])
 @pytest.mark.parametrize("cv", [0.0, 0.2])
-def test_rivals_over_nccl(pair: Ranks, cv: float) -> None:
+def test_rivals(pair: Ranks, cv: float, collectives: str) -> None:
     """Printed, never compared: who is faster depends on the machine."""
-    work = steps(16384, cv)
-    variants = {name: work.with_strategy(name) for name in ("replicated", "dwdp", "tensor", "pipeline")}
+    work = steps(16384, cv, **{"strategy.collectives": collectives})
+    names = ("replicated", "dwdp", "tensor", "pipeline", "weight_gather")
+    variants = {name: work.with_strategy(name) for name in names}
     forms = {"all-gather": {"strategy.dep_form": "all_gather"}, "all-to-all": {"strategy.dep_form": "all_to_all"}}
     for form, knobs in forms.items():
         variants[f"dep, {form}"] = work.with_strategy("dep").replace(**knobs)
     found = results(pair, variants)
-    base_us = told(f"replicated, CV {cv}", found["replicated"], 0.0)
+    base_us = told(f"replicated, CV {cv}, {collectives}", found["replicated"], 0.0)
     for name, runs in found.items():
         if name != "replicated":
             told(name, runs, base_us)
-        assert all("collectives over NCCL" in run.timeline.notes for run in runs) == (
-            name not in ("replicated", "dwdp")
-        )
+        assert all(NOTES[collectives] in run.timeline.notes for run in runs) == (name not in ("replicated", "dwdp"))
         assert len({run.output_sha256 for run in runs}) == 1, f"{name}: other bits from run to run"

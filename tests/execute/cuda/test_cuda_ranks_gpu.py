@@ -151,8 +151,7 @@ def test_the_host_only_queues(pair: Ranks) -> None:
     for name in ("replicated", "dwdp", "weight_gather", "dep"):
         work = small(2, **{"strategy.name": name, "strategy.dep_form": "all_gather"})
         environment = pair.run(work).timeline.environment
-        if name in ("replicated", "dwdp") or environment["ranks_per_gpu"] == 1:
-            assert environment["host_waits"] == 0, name
+        assert environment["host_waits"] == 0, name
         if name in ("replicated", "dwdp"):
             assert environment["allocations"] == 0, name
         # DEP's steps hand tensors from lane to lane, and no step's memory is free for the next while the gate is closed

@@ -14,9 +14,15 @@ from rank_scenarios import MODEL, scenario
 from dwdp_lab.cli.main import main
 from dwdp_lab.execute.cuda import gpu_memory
 from dwdp_lab.execute.cuda.gpu_memory import PROCESS_BYTES, Gpu, check_gpu_memory, needed_bytes, parsed, visible
-from dwdp_lab.execute.cuda.refusal import check_fits_kernels, check_gpus_here, check_multiplies_e4m3
+from dwdp_lab.execute.cuda.refusal import (
+    check_collectives,
+    check_fits_kernels,
+    check_gpus_here,
+    check_multiplies_e4m3,
+)
 from dwdp_lab.execute.ranks import Ranks
 from dwdp_lab.execute.run_cuda import run_cuda
+from dwdp_lab.program.mailbox import mailbox_bytes
 from dwdp_lab.program.memory import ledger
 from dwdp_lab.scenario.errors import ScenarioError
 
@@ -106,6 +112,20 @@ def test_experts_in_e4m3_need_gpus_that_have_it() -> None:
     assert "capability 8.9 or later, and GPU 1 (Card) has 8.6" in str(error)
 
 
+def test_nccl_wants_a_gpu_for_each_rank() -> None:
+    base = scenario(2, [[1]] * 2).replace(**{"strategy.collectives": "nccl"})
+    for name in ("dep", "weight_gather", "tensor", "pipeline"):
+        error = refusal(check_collectives, base.with_strategy(name), 1)
+        assert (error.field, error.value) == ("strategy.collectives", "nccl")
+        assert "2 ranks on 1 GPUs" in str(error)
+        check_collectives(base.with_strategy(name), 2)
+    for free in (base, base.with_strategy("replicated"), base.with_strategy("dep").replace(**COPY)):
+        check_collectives(free, 1)
+
+
+COPY = {"strategy.collectives": "copy"}
+
+
 def gpus(*free: float) -> list[Gpu]:
     return [Gpu(f"GPU-{number}", "Card", each) for number, each in enumerate(free)]
 
@@ -117,6 +137,9 @@ def test_every_gpu_needs_room_for_its_ranks() -> None:
     check_gpu_memory(work, gpus(2 * each, each))  # ranks 0 and 2 share the first
     assert "2 ranks on GPU 0 (Card)" in str(refusal(check_gpu_memory, work, gpus(1.9 * each, each)))
     assert "1 rank on GPU 1 (Card)" in str(refusal(check_gpu_memory, work, gpus(2 * each, 0.9 * each)))
+    meets = scenario(3, [[1]] * 3).with_strategy("dep")
+    kept = ledger(meets, "dep")
+    assert needed_bytes(meets) == PROCESS_BYTES + kept.total - kept.embeddings + mailbox_bytes(meets, "dep")
     check_gpu_memory(work, [])  # nobody tells how much there is
 
 
@@ -191,6 +214,9 @@ def test_models_that_no_rank_runs_are_refused_on_gpus_too(monkeypatch: pytest.Mo
     latent = work.replace(model="deepseek-r1")
     assert refusal(ranks.run, latent).field == "model.attention.kind"
     assert refusal(ranks.run, work.replace(**{"model.expert_dtype": "fp8"})).field == "model.expert_dtype"
+    alone = work.replace(**{"strategy.name": "dep", "strategy.collectives": "nccl"})
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert refusal(ranks.run, alone).field == "strategy.collectives"
     monkeypatch.setattr(gpu_memory, "_by_nvml", lambda: (Gpu("GPU-0", "Card", 80 * GB, (8, 0)),))
     assert "8.0" in str(refusal(ranks.run, work.replace(**{"model.expert_dtype": "fp8_channel"})))
     monkeypatch.setattr(gpu_memory, "_by_nvml", lambda: tuple(gpus(80 * GB, 80 * GB)))

@@ -70,9 +70,10 @@ class Group:
 def at_once() -> Iterator[None]:
     """Nobody waits for an agreed moment: here the adversary decides when work starts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dwdp_lab.execute.cuda.run_order.HEAD_START_NS", 0)
-        patch.setattr("dwdp_lab.execute.cuda.run_order.anchor", partial(anchor, tries=1))
-        patch.setattr("dwdp_lab.execute.cuda.run_order._warm_up", partial(warm_up_and_spoil, run_order._warm_up))
+        patch.setattr("dwdp_lab.execute.cuda.timed_run.HEAD_START_NS", 0)
+        for module in ("run_order", "timed_run"):
+            patch.setattr(f"dwdp_lab.execute.cuda.{module}.anchor", partial(anchor, tries=1))
+        patch.setattr("dwdp_lab.execute.cuda.run_order.warm_up", partial(warm_up_and_spoil, run_order.warm_up))
         torch.set_num_threads(1)
         yield
 

@@ -1,0 +1,70 @@
+"""How a group meets: by copy engine where that works and nothing speaks against it, else as ranks met before."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+from dwdp_lab.execute.cuda.choose_transport import NoTransport
+from dwdp_lab.execute.cuda.copy_meeting import CopyMeeting
+from dwdp_lab.execute.cuda.device import Device
+from dwdp_lab.execute.cuda.kept import Kept
+from dwdp_lab.execute.cuda.meeting import Meeting
+from dwdp_lab.execute.cuda.open_mailboxes import OpenMailboxes
+from dwdp_lab.execute.messages import Order
+from dwdp_lab.execute.rank_session import RankSession
+from dwdp_lab.scenario.errors import ScenarioError
+
+
+@dataclass
+class Meetings:
+    """A rank's ends of the group's collectives. `underneath` is over NCCL, or through the host.
+
+    `copies`: whether ranks may meet by copy engine at all.
+    """
+
+    underneath: Meeting
+    copies: bool
+    by_copies: CopyMeeting | None = None
+    failure: str | None = None
+    opened: OpenMailboxes | None = None
+
+    def of(self, session: RankSession, device: Device, kept: Kept, order: Order) -> Meeting:
+        """The meeting of one order. All ranks call this together.
+
+        A captured step would wait for the numbers of the step that was captured, so replays do not meet by copies. Nor
+        do gathered weights where NCCL can take them, unless told so: kernels read them out of the mailboxes.
+        Raises ScenarioError where only copies are wanted, and do not work.
+        """
+        wish = order.scenario.strategy.collectives
+        weights_by_nccl = wish == "auto" and "gather_weights" in order.kinds and self.underneath.holds_processors
+        if wish == "nccl" or order.graph or not self.copies or session.ranks == 1 or weights_by_nccl:
+            return self.underneath
+        if self.by_copies is None and self.failure is None:
+            self._open(session, device, kept)
+        if self.by_copies is not None:
+            return self.by_copies
+        if wish == "copy":
+            allowed = f"does not work here ({self.failure})"
+            raise ScenarioError("strategy.collectives", wish, allowed, "take auto, or nccl with a GPU for each rank")
+        told = copy.copy(self.underneath)
+        told.notes = (*told.notes, f"collectives by copy engine do not work here: {self.failure}")
+        return told
+
+    def close(self, session: RankSession) -> None:
+        """Give the mailboxes back. All ranks call this together, after the device has done its work."""
+        opened, self.opened, self.by_copies = self.opened, None, None
+        if opened is not None:
+            opened.close(session)
+
+    def _open(self, session: RankSession, device: Device, kept: Kept) -> None:
+        try:
+            transport = kept.reach_peers(session)
+        except NoTransport as error:  # raised on all ranks
+            self.failure = str(error)
+            return
+        opened = OpenMailboxes(session, device, transport)
+        if opened.boxes is None:
+            self.failure = opened.failure
+            return
+        self.opened, self.by_copies = opened, CopyMeeting(device, opened.boxes, self.underneath)

@@ -1,0 +1,84 @@
+"""The timed run of a rank of the CUDA machine: queued behind a gate that all ranks open at once; its events' clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from dwdp_lab.execute.cuda.clock import Clock, anchor, clock
+from dwdp_lab.execute.cuda.device import Device, Event
+from dwdp_lab.execute.cuda.gate import hold_until
+from dwdp_lab.execute.cuda.operations import Computation
+from dwdp_lab.execute.cuda.queue_program import Queued
+from dwdp_lab.execute.cuda.rank_machine import RankMachine
+from dwdp_lab.execute.gpu_sample import GpuSample
+from dwdp_lab.execute.messages import Progress
+from dwdp_lab.execute.rank_session import RankSession
+from dwdp_lab.execute.report import span_of
+from dwdp_lab.execute.tokens import place_of
+from dwdp_lab.program.operation import Op
+from dwdp_lab.timeline.span import Span
+
+HEAD_START_NS = 50_000_000
+"""Between agreeing on the start and starting: as long as it takes to fill a stream's queue (about 1,000 launches)."""
+
+
+class TimedRun(NamedTuple):
+    """A program that has run, and the clock its events are on, which counts from the event `first`."""
+
+    queued: Queued
+    clock: Clock
+    first: Event
+    finish: list[Event]
+    start_ns: int
+    samples: tuple[GpuSample, ...]
+
+    def at_us(self, device: Device, event: Event) -> float:
+        """When an event happened, on the run's clock. The first operations begin with the gate, which is 0."""
+        return max(0.0, (self.clock.host_ns(device.elapsed_us(self.first, event)) - self.start_ns) / 1e3)
+
+
+def timed_run(session: RankSession, machine: RankMachine, queue: Callable[[], Queued]) -> TimedRun:
+    device = machine.device
+    device.synchronize()  # with what the computation has prepared
+    first = anchor(device, machine.streams["compute"])
+    if machine.sampler is not None:
+        machine.sampler.start()
+    start_ns = common_start(session)
+    with hold_until(device, tuple(machine.streams.values()), start_ns), machine.watched():
+        queued = queue()
+        finish = [device.event(timed=True) for _ in machine.streams]
+        for event, stream in zip(finish, machine.streams.values(), strict=True):
+            stream.record(event)
+    for number, (step, ends) in enumerate(queued.step_ends, 1):
+        for end in ends:
+            device.wait(end)
+        session.channel.send(Progress(f"step {step + 1} done", number, len(queued.step_ends)))
+    device.synchronize()
+    samples = machine.sampler.stop(start_ns) if machine.sampler is not None else ()
+    last = anchor(device, machine.streams["compute"])
+    session.gather("ended", None)  # what comes now must not disturb ranks that are still at it
+    return TimedRun(queued, clock(device, first, last), first.event, finish, start_ns, samples)
+
+
+def common_start(session: RankSession) -> int:
+    """A moment (ns of the monotonic clock, one for all processes of a host) that all ranks agree on."""
+    proposals, _ = session.gather("start", time.monotonic_ns() + HEAD_START_NS)
+    return int(max(proposals))
+
+
+def spans_of(
+    rank: int, device: Device, ops: tuple[Op, ...], run: TimedRun, computation: Computation
+) -> tuple[Span, ...]:
+    stamped = zip(ops, run.queued.stamps, strict=True) if run.queued.stamps else ()
+    return tuple(
+        span_of(
+            rank,
+            op,
+            run.at_us(device, stamp.start),
+            run.at_us(device, stamp.end),
+            computation.pulled_bytes.get(place_of(op)),
+        )
+        for op, stamp in stamped
+    )

@@ -1,0 +1,36 @@
+"""What `dwdp-lab calibrate` prints: shares of what, so that more than all of it does not look like a mistake."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+from rich.console import Console
+
+from dwdp_lab.cli.calibrate import show
+from dwdp_lab.simulate.hardware import load_hardware
+
+if TYPE_CHECKING:
+    from dwdp_lab.measure.calibration.calibrate import Calibrated
+
+
+def test_shares_say_of_what_they_are() -> None:
+    profile = load_hardware("h100")
+    assert profile.reached is not None
+    share = profile.reached.efficiency["memory"].model_copy(update={"value": 1.41})
+    reached = profile.reached.model_copy(update={"efficiency": {**profile.reached.efficiency, "memory": share}})
+    found = SimpleNamespace(
+        profile=profile.model_copy(update={"reached": reached}),
+        samples=SimpleNamespace(launch_us=2.0),
+        errors=lambda: {"compute": 0.1},
+        spread=0.0,
+        seconds=10.0,
+    )
+    printed = StringIO()
+    show(Console(file=printed, width=110), cast("Calibrated", found), Path("profile.json"))
+    rows = printed.getvalue().splitlines()
+    assert any("unit memory" in row and "141 % of the copy's rate" in row for row in rows)
+    assert any("unit gemm" in row and "78.8 % of the best product" in row for row in rows)
+    assert "of peak" not in printed.getvalue()

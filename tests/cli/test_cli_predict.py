@@ -1,0 +1,57 @@
+"""What `dwdp-lab predict` prints for a person: what it read, figures without exponents, what does not fit."""
+
+from __future__ import annotations
+
+import pytest
+
+from dwdp_lab.cli.main import main
+
+QUICK = ("--tokens", "1024", "--steps", "1")
+
+
+def _printed(capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    assert main(["predict", *options]) == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_what_was_read_of_model_and_workload_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = _printed(
+        capsys, "--model", "deepseek-r1", "--hardware", "gb200", "--ranks", "2", "--over-ranks", "2", *QUICK
+    )
+    assert printed.startswith(
+        "deepseek-r1: 671 billion parameters, 61 layers (3 of them dense), 256 experts and 1 shared"
+    )
+    assert (
+        "N = 2 on gb200; a rank's pass has 1,024 tokens on average (CV of the ranks 0.00), a request 1,024" in printed
+    )
+
+
+def test_a_fitted_router_skew_is_said_and_another_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--model", "deepseek-r1", "--hardware", "gb200", "--ranks", "2", "--over-ranks", "2", *QUICK)
+    assert "router_skew: 1.007, fitted to the paper's Table 1" in _printed(capsys, *options)
+    assert "router_skew" not in _printed(capsys, *options, "--router-skew", "0")
+
+
+def test_settings_that_do_not_fit_are_not_called_the_best(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = _printed(capsys, "--model", "deepseek-r1", "--ranks", "2", "--over-ranks", "2", *QUICK)
+    assert "does not fit; best found in as much memory: L = 128" in printed
+    assert "Use more ranks or a smaller format: DWDP needs" in printed
+
+
+def test_large_figures_have_no_exponents(capsys: pytest.CaptureFixture[str]) -> None:
+    """At 2 GB/s a step of DWDP takes more than ten seconds."""
+    printed = _printed(
+        capsys, "--model", "mixtral-8x7b", "--ranks", "4", "--over-ranks", "4", "--set", "link_gbps=2", *QUICK
+    )
+    assert "e+0" not in printed
+
+
+@pytest.mark.parametrize("model", ["tiny", "mixtral-8x7b"])
+def test_one_rank_has_nothing_to_pay_for(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = _printed(capsys, "--model", model, "--ranks", "1", "--over-ranks", "1", *QUICK)
+    assert "one rank has no peers" in printed
+    assert "DWDP pays from" not in printed
+
+
+def test_the_least_crossover_that_is_tried_is_no_exact_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "DWDP pays from 256 tokens per rank and pass, perhaps fewer" in _printed(capsys, "--over-ranks", "2", *QUICK)

@@ -1,0 +1,221 @@
+"""Whole programs of ranks that meet by copies, and what they do where copies do not work or are not wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from host_memory import HostMemory
+from rank_scenarios import assert_equals_oracle
+from stand_in_device import StandInDevice, StandInStream
+from stand_in_group import StandInGroup
+from test_cuda_schedules import FORMS, MODEL, scenario
+
+from dwdp_lab.execute.cuda import choose_transport, open_mailboxes
+from dwdp_lab.execute.cuda.clock import anchor
+from dwdp_lab.execute.cuda.driver_calls import DriverError
+from dwdp_lab.execute.cuda.setup import Setup, prepare
+from dwdp_lab.execute.messages import Finished
+from dwdp_lab.program import mailbox
+from dwdp_lab.scenario.errors import ScenarioError
+from dwdp_lab.scenario.scenario import Scenario
+
+BY_COPIES = "collectives by copy engine through peer memory"
+UNDERNEATH = "collectives of the stand-in"
+BF16 = MODEL | {"name": "bf16", "dtype": "bf16", "expert_dtype": "bf16"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def at_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dwdp_lab.execute.cuda.timed_run.HEAD_START_NS", 0)
+        for module in ("run_order", "timed_run"):
+            patch.setattr(f"dwdp_lab.execute.cuda.{module}.anchor", partial(anchor, tries=1))
+        # places of 1 KiB, so that most of what travels is cut in pieces
+        patch.setattr("dwdp_lab.execute.cuda.open_mailboxes.place_bytes", lambda _: 1024)
+        torch.set_num_threads(1)
+        yield
+
+
+def run(group: StandInGroup, work: Scenario, seed: int = 0, **how: Any) -> list[Finished]:
+    group.schedule(seed)
+    return group.run(work, **how)
+
+
+def notes(reports: list[Finished]) -> set[str]:
+    return {note for report in reports for note in report.notes}
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_weights_and_micro_batches_arrive_bit_for_bit(ranks: int) -> None:
+    group, all_at_once = StandInGroup(ranks, copies=True), StandInGroup(ranks)
+    forms: list[dict[str, Any]] = [
+        {"strategy.name": "weight_gather", "strategy.collectives": "copy"},
+        {"strategy.name": "pipeline"},
+        {"strategy.name": "pipeline", "strategy.micro_batches": 2},
+    ]
+    for form in forms:
+        work = scenario(ranks).replace(**form)
+        expected = [report.output_sha256 for report in run(all_at_once, work)]
+        for seed in range(6):
+            reports = run(group, work, seed)
+            assert [report.output_sha256 for report in reports] == expected, (form, seed)
+            assert BY_COPIES in notes(reports)
+    group.close()
+    all_at_once.close()
+
+
+@pytest.mark.parametrize("model", [MODEL, BF16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: "-".join(form.values()))
+def test_tokens_and_sums_compute_the_model(form: dict[str, Any], model: dict[str, Any]) -> None:
+    """Within what rounding explains; the same bits in any schedule; a rank without tokens too."""
+    group = StandInGroup(3, copies=True)
+    base = scenario(3, model).replace(**form)
+    for work in (base, base.replace(workload={"kind": "explicit", "lengths": [[7, 2], [], [1]]})):
+        found = []
+        for seed in range(4):
+            reports = run(group, work, seed)
+            assert BY_COPIES in notes(reports)
+            found.append([report.output_sha256 for report in reports])
+        assert all(hashes == found[0] for hashes in found)
+        outputs, routing = (tuple(getattr(report, name) for report in reports) for name in ("outputs", "routing"))
+        assert_equals_oracle(work, SimpleNamespace(outputs=outputs, routing=routing))  # type: ignore[arg-type]
+    group.close()
+
+
+def test_graphs_gathered_weights_and_a_wish_for_nccl_meet_underneath() -> None:
+    group = StandInGroup(2, copies=True)
+    work = scenario(2).replace(**{"strategy.name": "dep", "strategy.dep_form": "all_gather"})
+    seen = [
+        notes(run(group, work)),
+        notes(run(group, work, graph=True)),
+        notes(run(group, work.replace(**{"strategy.collectives": "nccl"}))),
+        notes(run(group, work.replace(**{"strategy.collectives": "copy"}))),
+        notes(run(group, work.replace(**{"strategy.name": "weight_gather"}))),
+    ]
+    assert [BY_COPIES in each for each in seen] == [True, False, False, True, False]
+    assert [UNDERNEATH in each for each in seen] == [False, True, True, False, True]
+    group.close()
+
+
+def no_values(patch: pytest.MonkeyPatch) -> str:
+    def one(device: StandInDevice) -> str | None:
+        return "these streams know no words" if device.rank == 1 else None
+
+    patch.setattr(StandInDevice, "why_no_values", one)
+    return "rank 1: these streams know no words"
+
+
+def no_memory(patch: pytest.MonkeyPatch) -> str:
+    patch.setattr(open_mailboxes, "place_bytes", lambda _: 1 << 55)
+    return "rank 0: create"
+
+
+def no_access(patch: pytest.MonkeyPatch) -> str:
+    right = HostMemory.map
+
+    def refused(memory: HostMemory, address: int, nbytes: int, block: int) -> None:
+        if memory.blocks[block].adopted:
+            raise DriverError("cuMemSetAccess", "CUDA_ERROR_INVALID_DEVICE", "a peer's block")
+        right(memory, address, nbytes, block)
+
+    patch.setattr(HostMemory, "map", refused)
+    patch.setattr(choose_transport, "trials", lambda *_: (choose_transport.Trial("descriptor", None),))
+    return "rank 0: cuMemSetAccess (a peer's block): CUDA_ERROR_INVALID_DEVICE; the GPUs cannot read each other's"
+
+
+def unseen_words(patch: pytest.MonkeyPatch) -> str:
+    patch.setattr(StandInStream, "write_value", lambda *_: None)
+    patch.setattr(open_mailboxes, "TRY_S", 0.0)
+    return "rank 0: what rank 1 has written into this rank's memory is not seen here"
+
+
+def no_transport(patch: pytest.MonkeyPatch) -> str:
+    failed = choose_transport.Trial("descriptor", "is forbidden")
+    patch.setattr(choose_transport, "trials", lambda *_: (failed,))
+    return "ranks cannot share GPU memory"
+
+
+@pytest.mark.parametrize(
+    "plant", [no_values, no_memory, no_access, unseen_words, no_transport], ids=lambda each: each.__name__
+)
+def test_where_copies_do_not_work_ranks_meet_underneath_and_say_why(
+    plant: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = StandInGroup(2, copies=True)
+    work = scenario(2).replace(**{"strategy.name": "tensor"})
+    expected = [report.output_sha256 for report in run(group, work)]
+    group.close()
+    group = StandInGroup(2, copies=True)
+    why = plant(monkeypatch)
+    for seed in range(2):
+        reports = run(group, work, seed)
+        assert [report.output_sha256 for report in reports] == expected
+        assert UNDERNEATH in notes(reports)
+        assert any(note.startswith(f"collectives by copy engine do not work here: {why}") for note in notes(reports))
+    plain = notes(run(group, work.replace(**{"strategy.collectives": "nccl"})))
+    assert UNDERNEATH in plain
+    assert not any("do not work here" in note for note in plain)
+    group.close()
+    for device in group.devices:
+        device.memory.assert_nothing_left()
+
+
+def test_copies_that_are_wanted_and_do_not_work_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = StandInGroup(2, copies=True)
+    why = no_values(monkeypatch)
+    wanted = scenario(2).replace(**{"strategy.name": "dep", "strategy.collectives": "copy"})
+    with pytest.raises(ScenarioError, match=r"strategy\.collectives = 'copy': does not work here \(" + why) as caught:
+        run(group, wanted)
+    assert "take auto" in str(caught.value).lower()
+
+
+def test_programs_for_processors_that_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GEMMs are cut in parts only beside collectives that keep processors, and for weights that kernels read."""
+    seen: list[bool] = []
+
+    def noted(*what: Any) -> Setup:
+        made = prepare(*what)
+        seen.append(made.beside_collectives)
+        return made
+
+    monkeypatch.setattr("dwdp_lab.execute.cuda.run_order.prepare", noted)
+    group = StandInGroup(2, copies=True)
+    for name in ("dep", "pipeline", "weight_gather"):
+        run(group, scenario(2).replace(**{"strategy.name": name}))
+    run(group, scenario(2).replace(**{"strategy.name": "pipeline", "strategy.collectives": "nccl"}))
+    assert seen == [False, False, False, False, True, True, True, True]
+    group.close()
+
+
+def test_the_mailbox_is_counted() -> None:
+    def nbytes(ranks: int, **changes: Any) -> int:
+        work = scenario(ranks).replace(**changes)
+        return mailbox.mailbox_bytes(work, work.strategy.name)
+
+    assert nbytes(2) == nbytes(1, **{"strategy.name": "dep"}) == 0
+    assert nbytes(2, **{"strategy.name": "dep", "strategy.collectives": "nccl"}) == 0
+    for ranks in (2, 3, 4, 8, 64):
+        place = mailbox.place_bytes(ranks)
+        assert place % mailbox.UNIT == 0
+        assert place <= mailbox.MOST_PLACE_BYTES
+        told = nbytes(ranks, **{"strategy.name": "pipeline"})
+        assert told == mailbox.FLAG_BYTES + 2 * (ranks - 1) * place
+        assert told <= mailbox.MOST_MAILBOX_BYTES + mailbox.FLAG_BYTES
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_what_is_created_is_what_is_counted(ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_mailboxes, "place_bytes", mailbox.place_bytes)
+    group = StandInGroup(ranks, copies=True)
+    work = scenario(ranks).replace(**{"strategy.name": "tensor"})  # it keeps no experts where peers reach them
+    run(group, work)
+    counted = mailbox.mailbox_bytes(work, "tensor")
+    assert [device.memory.created_bytes for device in group.devices] == [counted] * ranks
+    group.close()
+    for device in group.devices:
+        device.memory.assert_nothing_left()
