@@ -27,6 +27,7 @@ from dwdp_lab.scenario.scenario import Scenario
 BY_COPIES = "collectives by copy engine through peer memory"
 UNDERNEATH = "collectives of the stand-in"
 BF16 = MODEL | {"name": "bf16", "dtype": "bf16", "expert_dtype": "bf16"}
+E4M3 = MODEL | {"name": "e4m3", "dtype": "bf16", "expert_dtype": "fp8_channel"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,8 +51,9 @@ def notes(reports: list[Finished]) -> set[str]:
     return {note for report in reports for note in report.notes}
 
 
+@pytest.mark.parametrize("model", [MODEL, E4M3], ids=["fp32", "e4m3"])
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_weights_and_micro_batches_arrive_bit_for_bit(ranks: int) -> None:
+def test_weights_and_micro_batches_arrive_bit_for_bit(ranks: int, model: dict[str, Any]) -> None:
     group, all_at_once = StandInGroup(ranks, copies=True), StandInGroup(ranks)
     forms: list[dict[str, Any]] = [
         {"strategy.name": "weight_gather", "strategy.collectives": "copy"},
@@ -59,7 +61,7 @@ def test_weights_and_micro_batches_arrive_bit_for_bit(ranks: int) -> None:
         {"strategy.name": "pipeline", "strategy.micro_batches": 2},
     ]
     for form in forms:
-        work = scenario(ranks).replace(**form)
+        work = scenario(ranks, model).replace(**form)
         expected = [report.output_sha256 for report in run(all_at_once, work)]
         for seed in range(6):
             reports = run(group, work, seed)
@@ -69,7 +71,7 @@ def test_weights_and_micro_batches_arrive_bit_for_bit(ranks: int) -> None:
     all_at_once.close()
 
 
-@pytest.mark.parametrize("model", [MODEL, BF16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("model", [MODEL, BF16, E4M3], ids=["fp32", "bf16", "e4m3"])
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: "-".join(form.values()))
 def test_tokens_and_sums_compute_the_model(form: dict[str, Any], model: dict[str, Any]) -> None:
     """Within what rounding explains; the same bits in any schedule; a rank without tokens too."""
