@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from dwdp_lab.program.operation import COLLECTIVES, Collective, Kind, Program, Pull, Unit, Work
+from dwdp_lab.program.operation import ALL_REDUCES, COLLECTIVES, Collective, Kind, Program, Pull, Unit, Work
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.simulate.hardware import Hardware, Number, Operation, Reached
 from dwdp_lab.simulate.links import Nodes
@@ -207,7 +207,9 @@ class CostModel:
         reached = self.hardware.reached
         fixed_us, gbps, share_reached = 0.0, self.collective_gbps, None
         if reached is not None:
-            own = reached.exchanges.get(kind) if kind is not None else None
+            # an all-reduce that was not measured adds up as the exchange does that was
+            known_by = "reduce_tokens" if kind in ALL_REDUCES and kind not in reached.exchanges else kind
+            own = reached.exchanges.get(known_by) if known_by is not None else None
             fixed = reached.collective_us if own is None else own.fixed_us
             if self.physics.latencies and fixed is not None and ranks > 1:
                 fixed_us = fixed.value

@@ -224,7 +224,8 @@ def test_refused_before_anything_starts() -> None:
 
 
 CALLER = """
-import sys, threading
+import signal, sys, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and tests may be one
 sys.path.insert(0, {tests!r})
 from rank_scenarios import endless, scenario
 from dwdp_lab.execute.ranks import Ranks

@@ -63,7 +63,7 @@ def test_stop_leaves_no_process_and_the_next_run_works(room: ControlRoom) -> Non
     room.turn(tokens=256)
     room.run()
     assert room.wait(LONG_S)
-    assert len(room.history.runs) == 2
+    assert len(room.history.runs) == 2, (room.state, room.face.trouble.value)
 
 
 def test_a_rank_that_is_killed_is_told_and_the_next_run_works(room: ControlRoom) -> None:

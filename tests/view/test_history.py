@@ -11,6 +11,7 @@ from machines_for_tests import measured
 from dwdp_lab.cli.main import main
 from dwdp_lab.measure.runs.recorded_runs import FORM
 from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.scenario.shipped import shipped
 from dwdp_lab.simulate.run import run_sim
 from dwdp_lab.timeline.json_form import to_json
 from dwdp_lab.view.control.history import History
@@ -82,6 +83,16 @@ def test_shipped_runs_are_there_from_the_start(tmp_path: Path, monkeypatch: pyte
     found = {path.stem: path for path in sorted(tmp_path.glob("*.json"))}
     monkeypatch.setattr("dwdp_lab.view.control.history.shipped", lambda *_: found)
     assert [run.timeline.provenance for run in History.with_shipped_runs().runs] == ["recorded"] * 4
+
+
+def test_what_ships_is_recorded_on_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dwdp_lab.view.control.history.shipped", shipped)
+    runs = History.with_shipped_runs().runs
+    assert {run.timeline.strategy for run in runs} >= {"replicated", "dep", "dwdp"}
+    for run in runs:
+        assert run.timeline.provenance == "recorded"
+        assert run.timeline.machine == "cuda"
+        assert run.scenario is not None
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"format": "something else"}', f'{{"format": "{FORM}"}}'])
