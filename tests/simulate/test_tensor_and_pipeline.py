@@ -17,7 +17,7 @@ from dwdp_lab.program.work import WorkModel
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.bound import bound_of, shorter_without
 from dwdp_lab.simulate.cost import CostModel
-from dwdp_lab.simulate.hardware import Number, load_hardware
+from dwdp_lab.simulate.hardware import Exchange, Number, load_hardware
 from dwdp_lab.simulate.physics import BOUND, REALISTIC, Physics
 from dwdp_lab.simulate.predict import predict
 from dwdp_lab.simulate.run import run_sim
@@ -232,3 +232,23 @@ def test_models_and_groups_that_do_not_divide(preset: str, ranks: int) -> None:
         working = {span.rank for span in timeline.spans}
         stages = ranks if name == "tensor" else min(ranks, scenario.model.layers)
         assert len(working) == stages
+
+
+def test_an_all_reduce_costs_what_the_exchange_that_adds_up_does() -> None:
+    """A calibration measures reduce_tokens; what collectives reach in general (here a hundredth) is not taken then."""
+    known = load_hardware("h200")
+    assert known.reached is not None
+    one = Number(value=0.5, source="made up")
+    adds_up = Exchange(share=one, fixed_us=one)
+    slow = known.reached.model_copy(update={"collective": Number(value=0.005, source="made up")})
+    cost = {
+        name: CostModel.of(
+            known.model_copy(update={"reached": slow.model_copy(update={"exchanges": exchanges})}), None, REALISTIC
+        )
+        for name, exchanges in (("nothing", {}), ("sums", {"reduce_tokens": adds_up}))
+    }
+    sent = [Collective((0.0, 1e8)), Collective((1e8, 0.0))]
+    sums = cost["sums"].collective_us(sent, "reduce_tokens")
+    assert cost["sums"].collective_us(sent, "all_reduce_mlp") == sums
+    assert cost["sums"].collective_us(sent, "gather_tokens") == cost["nothing"].collective_us(sent, "all_reduce_mlp")
+    assert cost["nothing"].collective_us(sent, "all_reduce_mlp") > 50 * sums
