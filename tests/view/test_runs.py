@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import pytest
 from machines_for_tests import LONG_S, Patient
@@ -48,6 +49,37 @@ def test_of_the_runs_asked_for_meanwhile_only_the_last_is_made() -> None:
     machine.go_on.set()
     assert told.runs.wait(LONG_S)
     assert [scenario for scenario, _ in machine.ran] == [ONE, THREE]
+
+
+def test_a_run_that_begins_the_moment_the_stopped_one_has_ended_is_not_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told, machine = Told(), Patient()
+    wait, next_began = told.runs._dispatcher.wait, threading.Event()
+
+    def late(timeout_s: float | None = None) -> bool:
+        """Who stops looks again only when the next run has begun."""
+        if threading.current_thread().name == "control room stop":
+            assert next_began.wait(LONG_S)
+        return wait(timeout_s)
+
+    monkeypatch.setattr(told.runs._dispatcher, "wait", late)
+    told.runs.start(machine, ONE, ["dwdp"])
+    assert machine.began.wait(LONG_S)
+    told.runs.stop()
+    assert wait(LONG_S)
+    machine.began.clear()
+    told.runs.start(machine, TWO, ["dwdp"])
+    assert machine.began.wait(LONG_S)
+    next_began.set()
+    for thread in threading.enumerate():
+        if thread.name == "control room stop":
+            thread.join(LONG_S)
+            assert not thread.is_alive()  # it has not waited for the next run to end
+    machine.go_on.set()
+    assert wait(LONG_S)
+    assert machine.stops == 1
+    assert [scenario for scenario, _ in told.results] == [TWO]
 
 
 def test_stop_ends_the_run_forgets_the_waiting_one_and_leaves_the_next_one_alone() -> None:

@@ -72,13 +72,15 @@ class Runs:
             machine = self._machine
             if self.state.phase != "running" or machine is None:
                 return
-            self._stopped.set()
+            stopped = self._stopped
+            stopped.set()
         self._tell(phase="stopping", doing="stopping", waiting=False)
-        threading.Thread(target=self._end, args=(machine,), name="control room stop", daemon=True).start()
+        threading.Thread(target=self._end, args=(machine, stopped), name="control room stop", daemon=True).start()
 
-    def _end(self, machine: Machine) -> None:
-        """A run that has only just begun may start its ranks after the first call, so until it has ended."""
-        while self._dispatcher.busy:
+    def _end(self, machine: Machine, stopped: threading.Event) -> None:
+        """A run that has only just begun may start its ranks after the first call, so until it has ended; the one that
+        somebody has asked for meanwhile goes on."""
+        while self._dispatcher.busy and self._stopped is stopped:
             machine.stop()
             self._dispatcher.wait(0.02)
 
@@ -95,7 +97,8 @@ class Runs:
         for machine in machines:
             machine.stop()
         if self._machine is not None and self._dispatcher.busy:
-            threading.Thread(target=self._end, args=(self._machine,), name="control room close", daemon=True).start()
+            ending = (self._machine, self._stopped)
+            threading.Thread(target=self._end, args=ending, name="control room close", daemon=True).start()
 
     def _run(
         self,
