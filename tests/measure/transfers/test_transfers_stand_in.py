@@ -77,14 +77,14 @@ def test_all_arrives_whatever_order_streams_run_in(seed: int, monkeypatch: pytes
 
 def test_the_sources_engines_have_a_part_of_their_own_in_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine("cuda", (About("a GPU", "0", None, {}, ("plain", "source")),) * 2, 0.0)
-    options = CopyOptions(largest=64 * KIB, share=8 * KIB)
+    options = CopyOptions(largest=64 * KIB, share=64 * KIB)
     cases = copy_cases(machine, options)
     plan = Plan("cuda", tuple(cases.values()), repeats=1)
     reports = tuple(Group(4).measure(plan, monkeypatch))
     number = {key: at for at, key in enumerate(cases)}
     record = copies_record(Measured(machine, plan, reports, number), options, "a command")
     for part in (record, record["by_source_engines"]):
-        assert part["both_directions"]["bytes"] == 16 * KIB
+        assert part["both_directions"]["bytes"] == 128 * KIB
         assert [row["readers"] for row in part["readers"]] == [1]
     took = [record["both_directions"]["median_us"], record["by_source_engines"]["both_directions"]["median_us"]]
     assert took[0] != took[1], "two cases, measured each for itself"
