@@ -18,10 +18,10 @@ from dwdp_lab.execute.cuda.copy_calls import CudaCallFailed
 from dwdp_lab.execute.cuda.device import Copy, Device, Stream
 from dwdp_lab.execute.cuda.driver_calls import DriverError
 from dwdp_lab.execute.cuda.gate import hold_until, opened_at
-from dwdp_lab.execute.cuda.source_engines import Range, SourceEngines, open_engines
 from dwdp_lab.execute.cuda.store_plan import up
 from dwdp_lab.execute.cuda.transport import Transport
 from dwdp_lab.execute.rank_session import RankSession
+from dwdp_lab.measure.transfers.source_engines import Range, SourceEngines, open_engines
 from dwdp_lab.measure.transfers.transfers import Case, Plan, Way
 from dwdp_lab.measure.transfers.transfers_end import Timing
 from dwdp_lab.measure.transfers.transfers_pattern import GUARD, fill
@@ -84,7 +84,7 @@ class CudaEnd:
     def _engines_of_sources(self, others: Sequence[int], nbytes: int, room: int) -> SourceEngines | None:
         sources = {gpu: Range(self._sources[gpu], nbytes) for gpu in others}
         try:
-            return open_engines(self._device, {}, sources, [Range(self._target_address, room)])
+            return open_engines(self._device, sources, [Range(self._target_address, room)])
         except DriverError as refusal:
             self.notes.append(f"the sources' engines cannot copy here: what goes by them the readers' did ({refusal})")
             return None

@@ -207,7 +207,7 @@ class StandInGroup:
         self.machines = [
             RankMachine(
                 device,
-                Kept(device, own_gpus=True),
+                Kept(device),
                 lambda session: StandInMeeting(self.world, self.agreement, session.rank),
                 copies=copies,
             )

@@ -15,9 +15,11 @@ from stand_in_group import StandInSession, Table
 from dwdp_lab.execute.cuda.block_transport import BlockTransport
 from dwdp_lab.execute.cuda.copy_calls import CudaCallFailed
 from dwdp_lab.execute.cuda.device import Copy
+from dwdp_lab.execute.cuda.driver_calls import DriverError
 from dwdp_lab.measure.transfers import transfers_cuda, transfers_rank
 from dwdp_lab.measure.transfers.copies import copies_record
 from dwdp_lab.measure.transfers.copies_cases import CopyOptions, copy_cases
+from dwdp_lab.measure.transfers.source_engines import Range, SourceEngines
 from dwdp_lab.measure.transfers.transfers import About, Case, Plan, Report
 from dwdp_lab.measure.transfers.transfers_cuda import CudaEnd
 from dwdp_lab.measure.transfers.transfers_measured import Machine, Measured
@@ -116,6 +118,28 @@ def test_a_way_that_cuda_refuses_is_replaced_and_told(monkeypatch: pytest.Monkey
         assert "batched copies are refused here" in report.notes[1]
         assert "cudaErrorNotSupported" in report.notes[1]
     assert found[0].checked_bytes == 2 * sum(case.round_bytes(0) for case in CASES)
+
+
+def test_where_sources_cannot_write_here_the_readers_engines_copy_and_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(gpu: int, address: int, nbytes: int) -> None:
+        raise DriverError("cuMemSetAccess", "CUDA_ERROR_INVALID_DEVICE", f"{nbytes} at {address}, opened to GPU {gpu}")
+
+    group = Group(5)
+    for device in group.devices:
+        monkeypatch.setattr(device.memory, "open_to", refuse)
+    for report in group.measure(Plan("cuda", CASES[-1:], repeats=1), monkeypatch):
+        assert "the sources' engines cannot copy here" in report.notes[1]
+        assert "CUDA_ERROR_INVALID_DEVICE" in report.notes[1]
+        assert report.checked_bytes
+
+
+def test_a_copy_from_nowhere_is_an_error() -> None:
+    device = Group(0).devices[0]
+    engines = SourceEngines(device, {1: device.stream_on(1, "far")}, {1: Range(4096, 4096)})
+    with pytest.raises(ValueError, match="address 0x2000 is no source's"):
+        engines.copy(device.stream("copy"), [Copy(0, 4096 + 4096, 8)])
 
 
 class Script:
