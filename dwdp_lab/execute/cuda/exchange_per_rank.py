@@ -1,7 +1,9 @@
 """DEP's all-to-all with one row per (token, rank): a token goes once to every rank that has any of its experts.
 
-How many rows go where depends on the routing, so each layer begins with a small exchange of counts that the host has to
-read. What comes back are sums over a rank's experts, added up at home in rank order.
+For meetings over NCCL or through the host, which move as many rows as the host tells them. How many rows go where
+depends on the routing, so each layer begins with a small exchange of counts that the host has to read. What comes back
+are sums over a rank's experts, added up at home in rank order. Where ranks meet by copies the host has no part in it
+(exchange_masked.py).
 """
 
 from __future__ import annotations
