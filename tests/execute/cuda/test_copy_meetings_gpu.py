@@ -20,7 +20,7 @@ from dwdp_lab.program.mailbox import MIB, UNIT
 
 pytestmark = NEEDS_GPUS
 
-KINDS = ("gather", "sums", "add", "swap", "message")
+KINDS = ("gather", "some rows", "sums", "some sums", "add", "swap", "message")
 BY_COPIES = "collectives by copy engine through peer memory"
 
 
