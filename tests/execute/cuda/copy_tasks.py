@@ -10,7 +10,6 @@ from torch import Tensor
 
 from dwdp_lab.execute.cuda.meeting import Gathering, Meeting, Sums, Swap
 
-
 LEFT_OUT = -2.0
 """In place of a row that was not sent."""
 
