@@ -26,8 +26,10 @@ from dwdp_lab.execute.cuda.torch_arithmetic import TorchArithmetic
 from dwdp_lab.scenario.scenario import Scenario
 
 BY_COPIES = "collectives by copy engine through peer memory"
+BY_KERNEL = "an all-to-all's rows are written into peers' memory by a kernel, and the host reads no counts"
 NAN_BYTE = 255
 """Of these are NaNs in fp32, bf16 and e4m3."""
+PER_EXPERT = {"strategy.dep_form": "all_to_all", "strategy.dep_rows": "per_expert"}
 MODELS: dict[str, dict[str, Any]] = {
     "fp32": MODEL,
     "bf16": MODEL | {"name": "bf16", "dtype": "bf16", "expert_dtype": "bf16"},
@@ -71,7 +73,8 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
 def bits(group: StandInGroup, work: Scenario, seed: int) -> list[str]:
     group.schedule(seed)
     reports = group.run(work)
-    assert all(BY_COPIES in report.notes for report in reports)
+    by_kernel = work.strategy.dep_form == "all_to_all" and work.strategy.dep_rows == "per_rank"
+    assert all(BY_COPIES in report.notes and (BY_KERNEL in report.notes) == by_kernel for report in reports)
     return [report.output_sha256 for report in reports]
 
 
@@ -91,6 +94,16 @@ def test_the_bits_of_the_all_gather_form(ranks: int, model: str, monkeypatch: py
         expected = bits(group, work.replace(**{"strategy.dep_form": "all_gather"}), 0)
         for seed in range(2):
             assert bits(group, work.replace(**{"strategy.dep_form": "all_to_all"}), seed) == expected, seed
+    group.close()
+
+
+def test_where_the_host_reads_the_notes_do_not_deny_it() -> None:
+    group = StandInGroup(2, copies=True)
+    bits(group, scenario(2, **{"strategy.name": "dep", **PER_EXPERT}), 0)
+    reports = group.run(
+        scenario(2, **{"strategy.name": "dep", "strategy.dep_form": "all_to_all", "strategy.collectives": "nccl"})
+    )
+    assert not any(BY_KERNEL in report.notes for report in reports)
     group.close()
 
 
