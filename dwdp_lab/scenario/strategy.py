@@ -14,6 +14,7 @@ WeightView = Literal["merged", "split", "composite"]
 PeerOrder = Literal["ascending", "rotated", "interleaved", "permutation"]
 Pulled = Literal["all", "routed"]
 CopyCalls = Literal["auto", "plain", "batched"]
+CopyEngines = Literal["auto", "reader", "source"]
 DepForm = Literal["auto", "all_to_all", "all_gather"]
 DepRows = Literal["per_rank", "per_expert"]
 Collectives = Literal["auto", "copy", "nccl"]
@@ -33,6 +34,8 @@ class Strategy(BaseModel):
     - `pull`: all experts that a rank lacks, or only those that its tokens were routed to. The latter are known only
       when the layer has routed, so nothing hides their pull: for batches so small that most experts are not visited.
     - `copy_calls`: on GPUs, one call per copy or one for all copies of a pull; `auto` takes what is faster when tried.
+    - `copy_engines`: on GPUs, whose engines make a pull's copies: those of the reader's GPU, or of the source's, where
+      the reader then keeps a stream (one call per copy); `auto` takes the source's for whole shares in a group of two.
     - `dep_form`: how DEP exchanges tokens: all-to-all, or all-gather and reduce-scatter; `auto` takes the one that
       moves fewer bytes.
     - `dep_rows`: what DEP's all-to-all sends: a token once to every rank that has any of its experts (the stronger
@@ -61,6 +64,7 @@ class Strategy(BaseModel):
     peer_order: PeerOrder = "rotated"
     pull: Pulled = "all"
     copy_calls: CopyCalls = "auto"
+    copy_engines: CopyEngines = "auto"
     dep_form: DepForm = "auto"
     dep_rows: DepRows = "per_rank"
     collectives: Collectives = "auto"
@@ -73,6 +77,17 @@ class Strategy(BaseModel):
                 "strategy.prefetch_distance",
                 self.prefetch_distance,
                 f"must be at most strategy.slots ({self.slots}): a pull needs a free slot to land in",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _calls_fit(self) -> Strategy:
+        if (self.copy_engines, self.copy_calls) == ("source", "batched"):
+            raise ScenarioError(
+                "strategy.copy_calls",
+                self.copy_calls,
+                "cannot be with strategy.copy_engines=source: copies on another GPU's stream take a call each",
+                "take auto or plain",
             )
         return self
 

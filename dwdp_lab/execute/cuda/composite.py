@@ -19,6 +19,7 @@ import torch
 from dwdp_lab.execute.cuda.device import Memory
 from dwdp_lab.execute.cuda.expert_store import ExpertStore
 from dwdp_lab.execute.cuda.mapped import created, mapped, reserved
+from dwdp_lab.execute.cuda.source_engines import Range
 from dwdp_lab.execute.cuda.staging import LayerTables, Place, no_merge, tables_of
 from dwdp_lab.execute.cuda.store_plan import LocalPart, Stretch, down, local_part, up
 
@@ -76,6 +77,9 @@ class CompositeStaging:
 
     def target(self, layer: int, slot: int, name: str) -> int:
         return self._addresses[layer, slot, name]
+
+    def ranges(self) -> list[Range]:
+        return [Range(address, self.parts[name][-1].pages.end) for (_, _, name), address in self._addresses.items()]
 
     def tables(self, layer: int, slot: int) -> LayerTables:
         return self._tables[layer, slot]

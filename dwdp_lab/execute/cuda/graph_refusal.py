@@ -29,6 +29,9 @@ def check_replays(machine: str, scenario: Scenario, programs: Sequence[Program],
     if "pull" in kinds and strategy.copy_calls == "batched":
         reason = "cudaMemcpyBatchAsync cannot be captured"
         raise _refused(reason, "set strategy.copy_calls=plain or auto, or " + LEAVE_OUT)
+    if "pull" in kinds and strategy.copy_engines == "source":
+        reason = "the sources' engines are on other GPUs, and a graph is of one"
+        raise _refused(reason, "set strategy.copy_engines=reader or auto, or " + LEAVE_OUT)
     if kinds & COLLECTIVES and strategy.collectives == "copy":
         reason = "copies between ranks are counted, and a replay would wait for the numbers of the step captured"
         raise _refused(reason, "set strategy.collectives=nccl or auto, or " + LEAVE_OUT)

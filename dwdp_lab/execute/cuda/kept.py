@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from dwdp_lab.execute.cuda.choose_transport import choose_transport
-from dwdp_lab.execute.cuda.device import Device
+from dwdp_lab.execute.cuda.device import Device, Stream
+from dwdp_lab.execute.cuda.driver_calls import DriverError
 from dwdp_lab.execute.cuda.expert_store import ExpertStore
 from dwdp_lab.execute.cuda.legacy_ipc import Ipc
 from dwdp_lab.execute.cuda.map_peers import map_peers
@@ -13,6 +14,7 @@ from dwdp_lab.execute.cuda.needs import Need, need_of
 from dwdp_lab.execute.cuda.prepare_experts import prepare_experts
 from dwdp_lab.execute.cuda.resident import AllExperts, all_experts
 from dwdp_lab.execute.cuda.run_experts import RunExperts
+from dwdp_lab.execute.cuda.source_engines import Range, by_source, open_engines
 from dwdp_lab.execute.cuda.store_plan import StorePlan
 from dwdp_lab.execute.cuda.transport import Transport
 from dwdp_lab.execute.messages import Order
@@ -34,12 +36,13 @@ Part = tuple[tuple[int, ...], Share | None]
 class Kept:
     """Weights of one model (shape, seed, skew) on one device. Another model replaces them all.
 
-    A shard and all experts are kept side by side only where they fit.
+    A shard and all experts are kept side by side only where they fit. `own_gpus`: rank r has GPU r for itself.
     """
 
-    def __init__(self, device: Device, ipc: Ipc | None = None) -> None:
+    def __init__(self, device: Device, ipc: Ipc | None = None, own_gpus: bool = False) -> None:
         self.device = device
         self.ipc = ipc
+        self.own_gpus = own_gpus
         self.transport: Transport | None = None
         self.model: ModelKey | None = None
         self.layers: dict[int, LayerWeights] = {}
@@ -51,6 +54,8 @@ class Kept:
         self.peers: dict[int, tuple[int, StorePlan]] | None = None
         """Of those that this rank pulls from: where the store lies here, and its form. None before it was mapped."""
         self._mapped_peers = ExitStack()
+        self._far_streams: dict[int, Stream] = {}
+        """For copies by the engines of other GPUs, by GPU."""
         self._run: RunExperts | None = None
 
     def prepare(self, session: RankSession, order: Order) -> RunExperts:
@@ -71,8 +76,22 @@ class Kept:
             self.peers, self._mapped_peers = map_peers(session, scenario, self.shard)
         peers = self.peers if need.pulls and self.peers is not None else {}
         shard = self.shard if need.shard else None
-        self._run = prepare_experts(scenario, need, session.rank, self.device, self.whole, shard, peers)
-        return self._run
+        run = self._run = prepare_experts(scenario, need, session.rank, self.device, self.whole, shard, peers)
+        if run.pulls is not None and shard is not None and by_source(order, shard.transport, self.own_gpus):
+            self._use_engines_of_sources(run, scenario)
+        return run
+
+    def _use_engines_of_sources(self, run: RunExperts, scenario: Scenario) -> None:
+        sources = {peer: Range(address, store.nbytes) for peer, (address, store) in (self.peers or {}).items()}
+        targets = () if run.staging is None else run.staging.ranges()
+        try:
+            run.engines = open_engines(self.device, self._far_streams, sources, targets)
+        except DriverError as error:
+            if scenario.strategy.copy_engines == "source":
+                raise
+            run.notes.append(f"pulls by the reader's engines, as the sources' cannot make them: {error}")
+        else:
+            run.notes.append("pulls by the copy engines of the sources' GPUs")
 
     def reach_peers(self, session: RankSession) -> Transport:
         """How ranks share memory, chosen once. All ranks call this together. Raises NoTransport."""

@@ -163,7 +163,7 @@ class Computation:
             copies = experts.copies(op.layer, slot)
         self.pulled_bytes[place_of(op)] = sum(copy.nbytes for copy in copies)
         if copies:
-            stream.copy(copies)
+            experts.pull(stream, copies)
 
     def _visited(self, op: Op, stream: Stream) -> set[int]:
         """The experts that any of the tokens goes to. The host waits for them."""

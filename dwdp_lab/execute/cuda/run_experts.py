@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from torch import Tensor
 
-from dwdp_lab.execute.cuda.device import Copy
+from dwdp_lab.execute.cuda.device import Copy, Stream
 from dwdp_lab.execute.cuda.expert_store import ExpertStore
 from dwdp_lab.execute.cuda.pulls import Pulls
 from dwdp_lab.execute.cuda.resident import local_tensors
+from dwdp_lab.execute.cuda.source_engines import SourceEngines
 from dwdp_lab.execute.cuda.staging import LayerTables, MergedStaging, Place, Staging
 
 
@@ -29,6 +30,8 @@ class RunExperts:
     staging: Staging | None = None
     pulls: Pulls | None = None
     copies_of: Mapping[Place, tuple[Copy, ...]] = field(default_factory=dict)
+    engines: SourceEngines | None = None
+    """Of the sources' GPUs, where these make the pulls."""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -45,6 +48,13 @@ class RunExperts:
         if self.pulls is None:
             raise ValueError("the program pulls nothing")
         return self.pulls.copies(layer, partial(self._slots.target, layer, slot), wanted)
+
+    def pull(self, lane: Stream, copies: Sequence[Copy]) -> None:
+        """Queue a pull's copies on the copy lane, whoever's engines make them."""
+        if self.engines is None:
+            lane.copy(copies)
+        else:
+            self.engines.copy(lane, copies)
 
     def tables(self, layer: int, slot: int | None) -> LayerTables:
         """What an `experts` operation reads: all E experts with the remote ones in the slot, or resident ones.

@@ -51,6 +51,8 @@ def run_order(session: RankSession, machine: RankMachine, order: Order) -> Finis
 
 def _copy_way(machine: RankMachine, setup: Setup, order: Order) -> str | None:
     """How pulls are handed over; of those that only the routing decides nothing is known beforehand."""
+    if setup.experts.engines is not None:
+        return "plain"
     pulls = (op for op in order.program.ops if op.pull is not None and not op.pull.routed)
     first = next((setup.experts.copies(op.layer, slot_of(op)) for op in pulls), ())
     wish = "plain" if order.graph else setup.scenario.strategy.copy_calls  # batches cannot be captured

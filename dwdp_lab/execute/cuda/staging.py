@@ -15,6 +15,8 @@ from dwdp_kernels.expert_table import ExpertTable
 from torch import Tensor
 
 from dwdp_lab.execute.cuda.expert_store import ExpertStore
+from dwdp_lab.execute.cuda.source_engines import Range
+from dwdp_lab.execute.cuda.store_plan import up
 from dwdp_lab.model.kept_experts import table_of
 from dwdp_lab.program.pull_plan import Layout
 from dwdp_lab.scenario.model_shape import ModelShape
@@ -44,6 +46,9 @@ class Staging(Protocol):
     def tables(self, layer: int, slot: int) -> LayerTables:
         """All E experts of the layer, the remote ones in the slot."""
 
+    def ranges(self) -> Sequence[Range]:
+        """All that is pulled into: whole mappings."""
+
     def merge(self, layer: int, slot: int) -> None:
         """Copy the local experts to their places among the pulled ones. Raises ValueError where none are needed."""
 
@@ -70,6 +75,10 @@ class Slots:
         """[experts of the layout, rows, columns], or [experts, bytes] with scales"""
         size, dtype = self.store.forms[name]
         return self.store.transport.tensor(self.address(slot, name), (self.layout.experts, *size), dtype)
+
+    def ranges(self) -> list[Range]:
+        nbytes = up(self.layout.nbytes, self.store.transport.page)
+        return [Range(address, nbytes) for address in self._addresses] if nbytes else []
 
     def close(self) -> None:
         self._stack.close()
@@ -107,6 +116,9 @@ class SplitStaging:
         del layer  # one place for all layers
         return self._slots.address(slot, name)
 
+    def ranges(self) -> Sequence[Range]:
+        return self._slots.ranges()
+
     def tables(self, layer: int, slot: int) -> LayerTables:
         return self._tables[layer, slot]
 
@@ -138,6 +150,9 @@ class MergedStaging:
     def target(self, layer: int, slot: int, name: str) -> int:
         del layer
         return self._slots.address(slot, name)
+
+    def ranges(self) -> Sequence[Range]:
+        return self._slots.ranges()
 
     def tables(self, layer: int, slot: int) -> LayerTables:
         del layer

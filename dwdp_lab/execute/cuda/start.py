@@ -48,7 +48,7 @@ def start(session: RankSession) -> Started:
     first = session.rank == index  # of the ranks on its GPU: it looks after sensors and memory
     machine = RankMachine(
         device,
-        Kept(device, DriverIpc(index)),
+        Kept(device, DriverIpc(index), own_gpus=session.ranks <= gpus),
         partial(join, gpus),
         CopyWays(device).set,
         MemoryUse(index).beside_what_was if first else None,

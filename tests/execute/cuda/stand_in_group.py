@@ -208,7 +208,7 @@ class StandInGroup:
         self.machines = [
             RankMachine(
                 device,
-                Kept(device),
+                Kept(device, own_gpus=True),
                 lambda session: StandInMeeting(self.world, self.agreement, session.rank),
                 copies=copies,
             )

@@ -25,6 +25,7 @@ ALL_TO_ALL = {"strategy.name": "dep", "strategy.dep_form": "all_to_all"}
         ({"strategy.weight_view": "merged", "strategy.cross_step": True}, 1, None),
         ({"strategy.pull": "routed"}, 2, "strategy.pull=all"),
         ({"strategy.copy_calls": "batched"}, 2, "strategy.copy_calls=plain"),
+        ({"strategy.copy_engines": "source"}, 2, "strategy.copy_engines=reader or auto"),
         (ALL_TO_ALL, 2, "strategy.dep_form=all_gather"),
         (ALL_GATHER, 2, None),
         (ALL_GATHER, 1, "a GPU for each: 2 ranks on 1 GPUs"),
