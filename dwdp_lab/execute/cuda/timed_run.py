@@ -21,8 +21,8 @@ from dwdp_lab.program.operation import Op
 from dwdp_lab.timeline.span import Span
 
 HEAD_START_NS = 50_000_000
-"""Between agreeing on the start and starting, for each OPS_AHEAD operations begun: the host has to be done with queueing
-them by then, or it is the host that is timed. A DEP layer of five takes it up to 2.5 ms."""
+"""Between agreeing on the start and starting, for each OPS_AHEAD operations begun: by then the host has to be done with
+queueing them, or it is the host that is timed. A DEP layer of five takes it up to 2.5 ms."""
 OPS_AHEAD = 100
 MOST_AHEAD = 8
 """More than so many times does not fit into the streams' queues (about 1,000 launches each) anyway."""
