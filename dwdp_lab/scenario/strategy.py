@@ -38,7 +38,8 @@ class Strategy(BaseModel):
     - `dep_rows`: what DEP's all-to-all sends: a token once to every rank that has any of its experts (the stronger
       form), or once for each of its experts (the form that fits the paper's roofline).
     - `collectives`: on GPUs, how ranks meet: by copy engine through each other's memory, which holds no processors, or
-      over NCCL; `auto` takes copies where they work, and NCCL for `weight_gather` where it can.
+      over NCCL; `auto` takes copies where they work, and NCCL for `weight_gather` where it can. Rows of an all-to-all
+      that go once to a rank are then written by a kernel, and the host need not know how many they are.
     - `micro_batches`: into how many parts, of whole requests, a rank's batch is cut on its way through the stages of
       `pipeline`.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ if sys.platform != "linux":
 
 import triton
 from dwdp_kernels.choice_kernel import choice_kernel
+from dwdp_kernels.masked_rows_kernels import add_kernel, put_kernel, visited_kernel
 from dwdp_kernels.quantise_kernel import quantise_kernel
 from dwdp_kernels.rotary_kernel import rotary_kernel
 from triton.backends.compiler import GPUTarget
@@ -25,10 +27,19 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
 
 
-def compiled(kernel: Any, kinds: dict[str, str], fixed: dict[str, Any], capability: int, warps: int) -> str:
+def compiled(
+    kernel: Any,
+    kinds: dict[str, str],
+    fixed: dict[str, Any],
+    capability: int,
+    warps: int,
+    sixteens: tuple[str, ...] = (),
+) -> str:
+    """`sixteens`: arguments that are multiples of 16."""
     names = {name: kinds.get(name, "constexpr") for name in kernel.arg_names}
+    known = {(kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in sixteens}
     target = GPUTarget("cuda", capability, 32)
-    ptx: str = triton.compile(ASTSource(kernel, names, fixed), target, {"num_warps": warps}).asm["ptx"]
+    ptx: str = triton.compile(ASTSource(kernel, names, fixed, known), target, {"num_warps": warps}).asm["ptx"]
     return ptx
 
 
@@ -58,3 +69,35 @@ def test_quantising_keeps_rows_in_registers_and_casts_by_one_instruction(
         "elsewhere by way of fp16, with nothing left to round"
     )
     assert ".local" not in ptx
+
+
+@pytest.mark.parametrize("capability", [80, 90, 100])
+def test_rows_go_into_peers_memory_16_bytes_at_once(capability: int) -> None:
+    numbers = dict.fromkeys(("first", "end", "columns"), "i32")
+    aligned = ("rows", "target", *numbers)
+    kinds = {"rows": "*i32", "wanted": "*i1", "target": "i64", **numbers}
+    ptx = compiled(put_kernel, kinds, {"ALIGNED": True, "ROWS": 4, "BLOCK": 1024}, capability, 4, aligned)
+    assert len(re.findall(r"ld\.global\.v4\.b32", ptx)) == len(re.findall(r"st\.global\.v4\.b32", ptx)) == 8
+    assert not re.findall(r"st\.global\.b\d", ptx)
+    assert ".local" not in ptx
+
+
+@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize("element", ["bf16", "fp16", "fp32"])
+def test_sums_of_masked_rows_are_read_16_bytes_at_once(element: str, capability: int) -> None:
+    kinds = {
+        **dict.fromkeys(("total", "part", "out"), f"*{element}"),
+        **dict.fromkeys(("total_given", "part_given"), "*i1"),
+        **dict.fromkeys(("first", "end", "columns"), "i32"),
+    }
+    aligned = tuple(name for name in kinds if not name.endswith("_given"))
+    ptx = compiled(add_kernel, kinds, {"WHOLE_TOTAL": False, "ROWS": 4, "BLOCK": 1024}, capability, 4, aligned)
+    assert re.findall(r"ld\.global\.v4\.b32", ptx)
+    assert not re.findall(r"(ld|st)\.global\.b(16|32)", ptx)
+    assert ".local" not in ptx
+
+
+@pytest.mark.parametrize("capability", [80, 90, 100])
+def test_finding_ranks_keeps_tokens_in_registers(capability: int) -> None:
+    kinds = {"ids": "*i32", "owners": "*i32", "visited": "*i1", "tokens": "i32", "experts": "i32", "ranks": "i32"}
+    assert ".local" not in compiled(visited_kernel, kinds, {"TOP_K": 8, "PADDED": 8, "BLOCK": 64}, capability, 4)

@@ -9,7 +9,16 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "module", ["grouped_mlp", "gemm_config", "bench_problems", "expert_table", "scaled_experts", "scaled_grouped_mlp"]
+    "module",
+    [
+        "grouped_mlp",
+        "gemm_config",
+        "bench_problems",
+        "expert_table",
+        "masked_rows_reference",
+        "scaled_experts",
+        "scaled_grouped_mlp",
+    ],
 )
 def test_it_does_not_load_triton(module: str) -> None:
     code = f"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -65,6 +66,17 @@ class Arithmetic(Protocol):
 
     def combine(self, rows: Tensor, row_of_visit: Tensor, weights: Tensor) -> Tensor:
         """[T, H]: the sum over j of weights[t, j] * rows[row_of_visit[t, j]], -1 counting for nothing; in fp32."""
+
+    def visited_ranks(self, ids: Tensor, owner_of_expert: Tensor, ranks: int) -> Tensor:
+        """[N, T] bool: whether token t has an expert on rank r, for ids [T, k] and owners [E] int32."""
+
+    def put_rows(self, rows: Tensor, wanted: Tensor, first: int, target: Tensor) -> None:
+        """Bytes `first` on of rows [R, ...] into target [n] uint8, perhaps a peer's memory, but only of rows that are
+        `wanted` [R]; the rest of the target stays as it is."""
+
+    def add_rows(self, parts: Sequence[Tensor], given: Tensor, columns: int, first: int, out: Tensor) -> None:
+        """Elements `first` on of rows [R, columns]: out [n] becomes the sum of parts [n] where given[r] [R] has their
+        row, in rank order, in fp32 and rounded once. What is not given is not looked at."""
 
     def beside_collectives(self) -> Arithmetic:
         """The same bits, on a GPU some of whose processors collectives may hold all the while."""

@@ -1,8 +1,9 @@
 """Collectives and messages by copy engine, through mailboxes in each other's memory.
 
 Copies go out on a stream of their own, so that the next piece travels while one is read; no processor waits, and the
-host never does. What arrived is read by kernels of the stream that the collective is queued on, which has everything
-behind it when the last piece is out and the last one in.
+host never does. Rows of which a mask leaves some out are written by a kernel instead, on the same stream: a copy engine
+would have to be told by the host which they are. What arrived is read by kernels of the stream that the collective is
+queued on, which has everything behind it when the last piece is out and the last one in.
 
 Sums are added in rank order, in fp32, and rounded once, so that they are the same from run to run and on all ranks. Of
 two ranks they are NCCL's bit for bit, as one addition is rounded once anyway; of more NCCL rounds in between.
@@ -17,15 +18,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dwdp_lab.execute.cuda.choose_arithmetic import arithmetic_on
 from dwdp_lab.execute.cuda.device import Device, Stream
 from dwdp_lab.execute.cuda.mailboxes import Mailboxes
 from dwdp_lab.execute.cuda.meeting import Gathering, Meeting, Sums, Swap
-from dwdp_lab.execute.cuda.message_pieces import Piece, bytes_of, cut
+from dwdp_lab.execute.cuda.message_pieces import Masked, Piece, bytes_of, cut
 
-Message = Sequence[Tensor]
+Message = Sequence[Tensor | Masked]
 ByPeer = Mapping[int, Message]
 Read = Callable[[Stream, Mapping[int, Piece]], None]
 """Queues the reading of one piece from each of some peers, in the order in which they are likely to come."""
+
+Add = Callable[[Sequence[Tensor], int, Tensor], None]
+"""(parts in rank order, the first element of the whole that they are of, the sum)."""
 
 AT_ONCE_BYTES = 1 << 20
 """Up to this size all ranks send their parts of a sum to all, instead of a share of each that is added up first: it is
@@ -37,6 +42,7 @@ class CopyMeeting:
 
     notes: tuple[str, ...] = ("collectives by copy engine through peer memory",)
     holds_processors = False
+    leaves_rows_out = True
 
     def __init__(self, device: Device, boxes: Mailboxes, underneath: Meeting) -> None:
         self.rank = boxes.rank
@@ -45,6 +51,7 @@ class CopyMeeting:
         self._boxes = boxes
         self._underneath = underneath
         self._push = device.stream("push")
+        self._add_rows = arithmetic_on(device.torch_device).add_rows
         # all ranks start at different peers, so that no two of them write to the same one at once
         self._after_me = [(self.rank + step) % self.ranks for step in range(1, self.ranks)]
         self._before_me = [(self.rank - step) % self.ranks for step in range(1, self.ranks)]
@@ -54,7 +61,7 @@ class CopyMeeting:
 
     def _gather(self, stream: Stream, gatherings: Sequence[Gathering]) -> None:
         everyone = [torch.split(one.everyone, list(one.sizes)) for one in gatherings]
-        outgoing = [[one.own for one in gatherings]] * self.ranks
+        outgoing = [[_wanted(one, rank) for one in gatherings] for rank in range(self.ranks)]
         self._exchange_rows(stream, outgoing, [[parts[rank] for parts in everyone] for rank in range(self.ranks)])
 
     def swap(self, stream: Stream, make: Callable[[], Sequence[Swap]]) -> None:
@@ -70,7 +77,7 @@ class CopyMeeting:
         """By rank, with what this one has for itself."""
 
         def keep_own() -> None:
-            for out, into in zip(outgoing[self.rank], incoming[self.rank], strict=True):
+            for out, into in zip(map(_whole, outgoing[self.rank]), map(_whole, incoming[self.rank]), strict=True):
                 if into.data_ptr() != out.data_ptr():
                     into.copy_(out)
 
@@ -81,9 +88,18 @@ class CopyMeeting:
 
     def _scatter_sums(self, stream: Stream, sums: Sums) -> None:
         parts = torch.split(sums.partial, list(sums.sizes))
-        outgoing = {peer: [parts[peer]] for peer in self._after_me}
         incoming = {peer: [sums.own] for peer in self._before_me}
-        self._exchange(stream, outgoing, incoming, partial(self._read_sums, parts[self.rank], sums.own))
+        if sums.given is None:
+            outgoing: ByPeer = {peer: [parts[peer]] for peer in self._after_me}
+            add: Add = _add_all
+        else:
+            given = torch.split(sums.given, list(sums.sizes), 1)
+            outgoing = {peer: [Masked(parts[peer], given[peer][self.rank])] for peer in self._after_me}
+            add = partial(self._add_given, given[self.rank], sums.own.shape[1])
+        self._exchange(stream, outgoing, incoming, partial(self._read_sums, parts[self.rank], sums.own, add))
+
+    def _add_given(self, given: Tensor, columns: int, parts: Sequence[Tensor], begin: int, out: Tensor) -> None:
+        self._add_rows(parts, given, columns, begin, out)
 
     def add_up(self, stream: Stream, make: Callable[[], Tensor]) -> None:
         stream.run(lambda: self._add_up(stream, make()))
@@ -95,7 +111,7 @@ class CopyMeeting:
 
             def read(stream: Stream, pieces: Mapping[int, Piece]) -> None:
                 self._follow(stream, self._push)  # the sum takes the place of what this rank has sent
-                self._read_sums(flat, flat, stream, pieces)
+                self._read_sums(flat, flat, _add_all, stream, pieces)
 
             self._exchange(stream, others, others, read)
             return
@@ -145,15 +161,14 @@ class CopyMeeting:
             stream.run(partial(_copy_out, place, piece))
             self._boxes.consumed(stream, peer)
 
-    def _read_sums(self, mine: Tensor, total: Tensor, stream: Stream, pieces: Mapping[int, Piece]) -> None:
+    def _read_sums(self, mine: Tensor, total: Tensor, add: Add, stream: Stream, pieces: Mapping[int, Piece]) -> None:
         """Every peer has sent the same part of what is to be added; `pieces` are views of `total`."""
         places = {peer: self._boxes.arrival(stream, peer) for peer in pieces}
-        ((rows, offset),) = next(iter(pieces.values()))
-        begin = rows.data_ptr() - total.data_ptr()
+        ((rows, offset, _, begin),) = next(iter(pieces.values()))
         arrived = {peer: place[offset : offset + len(rows)] for peer, place in places.items()}
         arrived[self.rank] = bytes_of(mine)[begin : begin + len(rows)]
         in_order = [arrived[rank].view(total.dtype) for rank in range(self.ranks)]
-        stream.run(lambda: add_in_order(in_order, rows.view(total.dtype)))
+        stream.run(lambda: add(in_order, begin // total.itemsize, rows.view(total.dtype)))
         for peer in pieces:
             self._boxes.consumed(stream, peer)
 
@@ -168,8 +183,20 @@ def _with(pieces: Mapping[int, Sequence[Piece]], number: int) -> dict[int, Piece
 
 
 def _copy_out(place: Tensor, piece: Piece) -> None:
-    for rows, offset in piece:
-        rows.copy_(place[offset : offset + len(rows)])
+    for part in piece:
+        part.rows.copy_(place[part.offset : part.offset + part.nbytes])
+
+
+def _wanted(one: Gathering, rank: int) -> Tensor | Masked:
+    return one.own if one.wanted is None else Masked(one.own, one.wanted[rank])
+
+
+def _whole(rows: Tensor | Masked) -> Tensor:
+    return rows.rows if isinstance(rows, Masked) else rows
+
+
+def _add_all(parts: Sequence[Tensor], _begin: int, out: Tensor) -> None:
+    add_in_order(parts, out)
 
 
 def _kept(out: object) -> None:

@@ -91,7 +91,7 @@ class CudaDevice:
     """The GPU that this thread has made its current one. Raises ImportError without cuda-python's bindings.
 
     Peers' memory is reached through mappings that carry their own access rights (cuMemSetAccess), so no context is
-    made on other GPUs: each would take some hundred MB there.
+    made on other GPUs, before there is a stream on them: each takes some hundred MB there.
     """
 
     def __init__(self, torch_device: torch.device, memory: Memory) -> None:
@@ -113,6 +113,9 @@ class CudaDevice:
 
     def stream(self, name: str) -> CudaStream:
         return CudaStream(name, self.torch_device, self._ways, self._driver)
+
+    def stream_on(self, gpu: int, name: str) -> CudaStream:
+        return CudaStream(name, torch.device("cuda", gpu), self._ways, self._driver)
 
     def why_no_values(self) -> str | None:
         # of the first interface, which needed a switch of the kernel's module, there is an attribute of its own

@@ -110,6 +110,10 @@ class Memory(Protocol):
     def free(self, address: int, nbytes: int) -> None:
         """Give a range back that was reserved with this size, after all of it is unmapped."""
 
+    def open_to(self, gpu: int, address: int, nbytes: int) -> None:
+        """Let another GPU of this host read and write all that is mapped behind these addresses, until it is unmapped.
+        Whole mappings only. Doing it again does nothing."""
+
     def tensor(self, address: int, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """A contiguous tensor on this device over mapped addresses. It does not keep them mapped."""
 
@@ -122,6 +126,9 @@ class Device(Protocol):
 
     def stream(self, name: str) -> Stream:
         """A new stream; the name shows in profilers."""
+
+    def stream_on(self, gpu: int, name: str) -> Stream:
+        """A new stream on another GPU, for copies between memory that this GPU and that one both reach."""
 
     def why_no_values(self) -> str | None:
         """Why its streams can neither write words nor wait for them; None where they can, as far as it tells."""

@@ -35,9 +35,6 @@ class DriverMemory:
             "descriptor": names.CUmemAllocationHandleType.CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
             "fabric": names.CUmemAllocationHandleType.CU_MEM_HANDLE_TYPE_FABRIC,
         }
-        self._readable_and_writable = names.CUmemAccessDesc()
-        self._readable_and_writable.location = self._properties(None).location
-        self._readable_and_writable.flags = names.CUmemAccess_flags.CU_MEM_ACCESS_FLAGS_PROT_READWRITE
         self.granularity = self._least_size()
 
     def available(self) -> int:
@@ -80,11 +77,17 @@ class DriverMemory:
         asked = f"{self._sized(nbytes)} at {address:#x}"
         self._call("cuMemMap", self._pointer(address), nbytes, 0, self._block(block), 0, asked=asked)
         try:
-            descriptions = [self._readable_and_writable]
-            self._call("cuMemSetAccess", self._pointer(address), nbytes, descriptions, 1, asked=asked)
+            self.open_to(self.index, address, nbytes)
         except BaseException:
             self.unmap(address, nbytes)
             raise
+
+    def open_to(self, gpu: int, address: int, nbytes: int) -> None:
+        access = self._driver.CUmemAccessDesc()
+        access.location = self._properties(None, gpu).location
+        access.flags = self._driver.CUmemAccess_flags.CU_MEM_ACCESS_FLAGS_PROT_READWRITE
+        asked = f"{self._sized(nbytes)} at {address:#x}, opened to GPU {gpu}"
+        self._call("cuMemSetAccess", self._pointer(address), nbytes, [access], 1, asked=asked)
 
     def unmap(self, address: int, nbytes: int) -> None:
         self._call("cuMemUnmap", self._pointer(address), nbytes, asked=f"{self._sized(nbytes)} at {address:#x}")
@@ -106,11 +109,11 @@ class DriverMemory:
         properties = self._properties("descriptor")
         return int(self._call("cuMemGetAllocationGranularity", properties, least, asked=asked))
 
-    def _properties(self, handles: HandleKind | None) -> Any:
+    def _properties(self, handles: HandleKind | None, gpu: int | None = None) -> Any:
         properties = self._driver.CUmemAllocationProp()
         properties.type = self._driver.CUmemAllocationType.CU_MEM_ALLOCATION_TYPE_PINNED
         properties.location.type = self._driver.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
-        properties.location.id = self.index
+        properties.location.id = self.index if gpu is None else gpu
         if handles is not None:
             properties.requestedHandleTypes = self._kinds[handles]
         return properties

@@ -1,7 +1,9 @@
 """DEP's all-to-all with one row per (token, expert): the form that fits the paper's roofline.
 
-Experts are dealt to ranks in ascending order, so rows sorted by expert are sorted by rank too. As in the other
-all-to-all the host has to read, once per layer, how many rows go where.
+Experts are dealt to ranks in ascending order, so rows sorted by expert are sorted by rank too. However ranks meet, the
+host has to read, once per layer, how many rows go where. Room for whatever could come, as exchange_masked.py has it,
+would be k times as much here, a row for each visit of all ranks' tokens; and this form is there to be compared with
+that roofline, not to be the fastest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """DEP's all-to-all with one row per (token, rank): a token goes once to every rank that has any of its experts.
 
-How many rows go where depends on the routing, so each layer begins with a small exchange of counts that the host has to
-read. What comes back are sums over a rank's experts, added up at home in rank order.
+For meetings over NCCL or through the host, which move as many rows as the host tells them. How many rows go where
+depends on the routing, so each layer begins with a small exchange of counts that the host has to read. What comes back
+are sums over a rank's experts, added up at home in rank order. Where ranks meet by copies the host has no part in it
+(exchange_masked.py).
 """
 
 from __future__ import annotations
@@ -30,9 +32,10 @@ class PerRankExchange:
         owner = [rank for rank, cut in enumerate(ends.cuts) for _ in cut]
         self.owner_of_expert = torch.tensor(owner, device=ends.device.torch_device)
         self._counts: dict[Tokens, Counts] = {}
+        self._visits: dict[Tokens, int] = {}
+        """About how many are to this rank's experts; the same in all layers."""
 
     def send(self, op: Op, sizes: Sequence[int]) -> None:
-        del sizes
         ends, tokens, ranks = self.ends, tokens_of(op), len(self.ends.cuts)
 
         def sort() -> None:
@@ -47,6 +50,7 @@ class PerRankExchange:
             ends.buffers.put("counts", op, everyone)
             return [Gathering(sent, everyone, [1] * ranks)]
 
+        self._visits[tokens] = ends.visits(sum(sizes))
         ends.quantise(op)
         ends.stream.run(sort)
         ends.meeting.gather(ends.stream, counts)
@@ -76,8 +80,7 @@ class PerRankExchange:
         ends = self.ends
         *rows, ids, weights = ends.buffers.get("received", tokens_of(op))
         mine = ids - ends.mine.start
-        # every row that came has at least one visit here; on average it has this many
-        visits = max(len(ids), ends.visits(len(ids)))
+        visits = self._visits[tokens_of(op)]  # as in the other forms, so that the tiles, and the bits, are theirs
         ends.buffers.put("computed", op, ends.arithmetic.experts(ends.arrived(rows), mine, weights, tables, visits))
 
     def fetch(self, op: Op, sizes: Sequence[int]) -> None:

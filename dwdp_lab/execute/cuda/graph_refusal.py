@@ -21,7 +21,7 @@ def check_replays(machine: str, scenario: Scenario, programs: Sequence[Program],
         reason = f"steps of {strategy.name} overlap on all ranks, and graphs of steps run one after another"
         raise _refused(reason, LEAVE_OUT)
     if "dispatch" in kinds:
-        reason = "in an all-to-all the host reads how many rows go where, and a graph runs without the host"
+        reason = "in an all-to-all over NCCL the host reads how many rows go where, and a graph runs without it"
         raise _refused(reason, "set strategy.dep_form=all_gather, or " + LEAVE_OUT)
     if any(op.pull is not None and op.pull.routed for program in programs for op in program.ops):
         reason = "the host reads which experts tokens were routed to, and a graph runs without the host"

@@ -23,6 +23,7 @@ class HostMeeting:
 
     notes: tuple[str, ...] = ("collectives through host memory, as ranks share a GPU",)
     holds_processors = False
+    leaves_rows_out = False
 
     def __init__(self, ranks: int) -> None:
         self.ranks = ranks
@@ -31,15 +32,15 @@ class HostMeeting:
         stream.run(lambda: self._gather(make()))
 
     def _gather(self, gatherings: Sequence[Gathering]) -> None:
-        for own, everyone, sizes in gatherings:
-            outgoing = torch.cat([own.cpu()] * self.ranks)
-            everyone.copy_(_swapped(outgoing, [len(own)] * self.ranks, sizes))
+        for one in gatherings:
+            outgoing = torch.cat([one.own.cpu()] * self.ranks)
+            one.everyone.copy_(_swapped(outgoing, [len(one.own)] * self.ranks, one.sizes))
 
     def scatter_sums(self, stream: Stream, make: Callable[[], Sums]) -> None:
         stream.run(lambda: self._scatter_sums(make()))
 
     def _scatter_sums(self, sums: Sums) -> None:
-        partial, own, sizes = sums
+        partial, own, sizes = sums.partial, sums.own, sums.sizes
         arrived = _swapped(partial.cpu(), sizes, [len(own)] * self.ranks).view(self.ranks, *own.shape)
         own.copy_(arrived.sum(0, dtype=torch.float32))
 

@@ -16,7 +16,8 @@ that they may pass 2**32. Both ends queue a pair's pieces in the same order, eac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -39,6 +40,10 @@ class Reach(Protocol):
     def tensor(self, address: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor: ...
 
 
+PutRows = Callable[[Tensor, Tensor, int, Tensor], None]
+"""(rows, wanted, first, target): the kernel that writes rows a mask wants (`Arithmetic.put_rows`)."""
+
+
 class Mailboxes:
     """One rank's end: its own mailbox at address `own`, and its peers', as they are mapped here.
 
@@ -46,7 +51,14 @@ class Mailboxes:
     """
 
     def __init__(
-        self, rank: int, own: int, peers: Mapping[int, int], place_bytes: int, reach: Reach, first: int
+        self,
+        rank: int,
+        own: int,
+        peers: Mapping[int, int],
+        place_bytes: int,
+        reach: Reach,
+        first: int,
+        put_rows: PutRows,
     ) -> None:
         self.rank = rank
         self.own = own
@@ -54,21 +66,30 @@ class Mailboxes:
         self.place_bytes = place_bytes
         self._sent = dict.fromkeys(peers, first)
         self._read = dict.fromkeys(peers, first)
-        self._places = {
-            peer: [
-                reach.tensor(own + place_at(rank, peer, number, place_bytes), (place_bytes,), torch.uint8)
-                for number in range(PLACES)
-            ]
-            for peer in peers
-        }
+        self._put_rows = put_rows
+
+        def places(mailbox: int, owner: int, sender: int) -> list[Tensor]:
+            addresses = (mailbox + place_at(owner, sender, number, place_bytes) for number in range(PLACES))
+            return [reach.tensor(address, (place_bytes,), torch.uint8) for address in addresses]
+
+        self._places = {peer: places(own, rank, peer) for peer in peers}
+        self._places_there = {peer: places(peers[peer], peer, rank) for peer in peers}
 
     def push(self, stream: Stream, peer: int, piece: Piece) -> None:
-        """Queue a piece to a peer, into the place that it has read most."""
+        """Queue a piece to a peer, into the place that it has read most: by copy engine, and by a kernel those rows of
+        which only some travel."""
         self._sent[peer] += 1
         number = self._sent[peer]
         stream.wait_value(self.own + word_at(CONSUMED, peer), number - PLACES)
-        place = self.peers[peer] + place_at(peer, self.rank, number % PLACES, self.place_bytes)
-        stream.copy([Copy(place + part.offset, part.rows.data_ptr(), part.nbytes) for part in piece])
+        place = self._places_there[peer][number % PLACES]
+        start = place.data_ptr()
+        if whole := [part for part in piece if part.masked is None]:
+            stream.copy([Copy(start + part.offset, part.rows.data_ptr(), part.nbytes) for part in whole])
+        for part in piece:
+            if part.masked is not None:
+                target = place[part.offset : part.offset + part.nbytes]
+                stream.run(partial(self._put_rows, *part.masked, part.first, target))
+        # what kernels wrote is in the peer's memory before the word too: it is written behind a fence for all devices
         stream.write_value(self.peers[peer] + word_at(ARRIVED, self.rank), number)
 
     def arrival(self, stream: Stream, peer: int) -> Tensor:

@@ -3,6 +3,9 @@
 All are queued on a stream, and every rank queues the same collectives in the same order. What takes part is asked for
 when its turn has come (`make`), so that tensors made there belong to the stream. Rows go in rank order, and `sizes`
 tells how many each rank has: they need not have the same number.
+
+Of some rows not all have a use. A mask tells so on the device, where the host need not read it: then a meeting that
+`leaves_rows_out` does not move them, and others do as if there were no mask.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ class Gathering(NamedTuple):
     own: Tensor
     everyone: Tensor
     sizes: Sequence[int]
+    wanted: Tensor | None = None
+    """[N, sizes[rank]] bool: which rank has a use for which own row. What it has none for is undefined there."""
 
 
 class Sums(NamedTuple):
@@ -29,6 +34,8 @@ class Sums(NamedTuple):
     partial: Tensor
     own: Tensor
     sizes: Sequence[int]
+    given: Tensor | None = None
+    """[N, sum(sizes)] bool, the same on all ranks: which rank's row counts for which sum. The others are zeros."""
 
 
 class Swap(NamedTuple):
@@ -47,6 +54,8 @@ class Meeting(Protocol):
     """What a reader of measured times must know about how rows travel."""
     holds_processors: bool
     """Whether what waits for other ranks, or is under way, keeps processors of the GPU meanwhile."""
+    leaves_rows_out: bool
+    """Whether rows that a mask tells nobody has a use for stay where they are."""
 
     def gather(self, stream: Stream, make: Callable[[], Sequence[Gathering]]) -> None:
         """All-gather, several at once."""

@@ -31,6 +31,7 @@ class NcclMeeting:
 
     notes: tuple[str, ...] = ("collectives over NCCL",)
     holds_processors = True
+    leaves_rows_out = False
 
     def __init__(self, ranks: int, rank: int) -> None:
         self.ranks = ranks
@@ -44,16 +45,16 @@ class NcclMeeting:
             # one launch for all of them: the small ones (experts, weights) cost no round of their own; as bytes, so
             # that they are of one type, which some of torch's coalesced collectives ask for
             with _dist.distributed_c10d._coalescing_manager():
-                for own, everyone, _ in gatherings:
-                    _all_gather(everyone.view(torch.uint8), own.view(torch.uint8))
+                for one in gatherings:
+                    _all_gather(one.everyone.view(torch.uint8), one.own.view(torch.uint8))
             return
-        self._exchange(([own] * self.ranks, torch.split(everyone, list(sizes))) for own, everyone, sizes in gatherings)
+        self._exchange(([one.own] * self.ranks, torch.split(one.everyone, list(one.sizes))) for one in gatherings)
 
     def scatter_sums(self, stream: Stream, make: Callable[[], Sums]) -> None:
         stream.run(lambda: self._scatter_sums(make()))
 
     def _scatter_sums(self, sums: Sums) -> None:
-        partial, own, sizes = sums
+        partial, own, sizes = sums.partial, sums.own, sums.sizes
         if even(sizes):
             _reduce_scatter(own, partial)
             return

@@ -13,6 +13,7 @@ from typing import TypeVar, cast
 
 import torch
 
+from dwdp_lab.execute.cuda.choose_arithmetic import arithmetic_on
 from dwdp_lab.execute.cuda.copy_calls import CudaCallFailed
 from dwdp_lab.execute.cuda.device import Device
 from dwdp_lab.execute.cuda.driver_calls import DriverError
@@ -55,7 +56,8 @@ class OpenMailboxes:
         mapped = _together(session, "mailboxes mapped", lambda: transport.exchange(self._theirs, session, held, wanted))
         _together(session, "mailboxes tried", lambda: self._write_words(rank, mapped))
         _together(session, "mailboxes answered", lambda: self._see_words(transport, held.address, peers))
-        return Mailboxes(rank, held.address, mapped, size, transport, first)
+        put_rows = arithmetic_on(self._device.torch_device).put_rows
+        return Mailboxes(rank, held.address, mapped, size, transport, first, put_rows)
 
     def close(self, session: RankSession) -> None:
         """Give all back, each rank its own memory when nobody has it mapped any more."""

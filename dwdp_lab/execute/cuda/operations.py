@@ -18,6 +18,7 @@ from dwdp_lab.execute.cuda.decoder_layers import attended, dense_output, route
 from dwdp_lab.execute.cuda.device import Device, Stream
 from dwdp_lab.execute.cuda.exchange import Ends, Exchange
 from dwdp_lab.execute.cuda.exchange_all_gather import AllGatherExchange
+from dwdp_lab.execute.cuda.exchange_masked import MaskedExchange
 from dwdp_lab.execute.cuda.exchange_per_expert import PerExpertExchange
 from dwdp_lab.execute.cuda.exchange_per_rank import PerRankExchange
 from dwdp_lab.execute.cuda.host_read import read
@@ -66,9 +67,7 @@ class Computation:
         cuts, top_k = setup.experts.cuts, setup.shape.top_k
         scaled = setup.shape.expert_dtype == SCALED
         ends = Ends(self.device, comm, setup.met, self.arithmetic, self.buffers, cuts, setup.rank, top_k, scaled)
-        per_rank = setup.scenario.strategy.dep_rows == "per_rank"
-        all_to_all: Exchange = PerRankExchange(ends) if per_rank else PerExpertExchange(ends)
-        return {"dispatch": all_to_all, "gather_tokens": AllGatherExchange(ends)}
+        return {"dispatch": _all_to_all(ends, setup), "gather_tokens": AllGatherExchange(ends)}
 
     def queue(self, op: Op) -> None:
         """Queue one operation on its lane's stream."""
@@ -233,3 +232,10 @@ class Computation:
             return self.hidden(tokens, op.layer)
 
         setup.met.receive(stream, place, peer_of(op))
+
+
+def _all_to_all(ends: Ends, setup: Setup) -> Exchange:
+    """The host reads how many rows go where only where it has to."""
+    if setup.scenario.strategy.dep_rows == "per_expert":
+        return PerExpertExchange(ends)
+    return MaskedExchange(ends) if ends.meeting.leaves_rows_out else PerRankExchange(ends)

@@ -64,7 +64,7 @@ def _run_prepared(session: RankSession, machine: RankMachine, setup: Setup, orde
     warm_up(machine, setup, ops, range(setup.scenario.batches.steps) if order.graph else warm_steps(setup.scenario))
     computation = Computation(setup, machine.device, machine.streams, machine.arithmetic)
     queue = _queueing(session, machine, computation, order)
-    run = timed_run(session, machine, queue)
+    run = timed_run(session, machine, len(ops), queue)
     deal = setup.meeting.deal if setup.meeting is not None else None
     rows = own_rows(order, session.rank, _computed(setup, machine, computation), deal)
     computation.close()
@@ -73,7 +73,9 @@ def _run_prepared(session: RankSession, machine: RankMachine, setup: Setup, orde
     profiled = None
     if order.profiled:
         session.channel.send(Progress("running a step under the profiler", 0, 1))
-        profiled = profile_step(session, machine, setup, ops, run.start_ns, partial(common_start, session), anchor)
+        profiled = profile_step(
+            session, machine, setup, ops, run.start_ns, partial(common_start, session, len(ops)), anchor
+        )
     return Finished(
         spans=spans_of(session.rank, machine.device, ops, run, computation),
         output_sha256=sha256_of(outputs),

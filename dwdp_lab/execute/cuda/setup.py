@@ -99,7 +99,7 @@ def prepare(
         lanes=frozenset(op.lane for op in ops if not _moves_weights(op)),
         outputs=order.outputs,
         beside_collectives=_beside_collectives(order, meeting),
-        notes=[*experts.notes, *_notes(order)],
+        notes=[*experts.notes, *_notes(order, meeting)],
     )
 
 
@@ -110,10 +110,14 @@ def _beside_collectives(order: Order, meeting: Meeting | None) -> bool:
     return "gather_weights" in order.kinds or bool(order.kinds & MESSAGES and waits_on_processors)
 
 
-def _notes(order: Order) -> list[str]:
-    if order.scenario.link_gbps is None or not order.kinds & {"pull", "send"}:
-        return []
-    return ["link_gbps slows down simulated links and CPU copies only: copies here are as fast as they are"]
+def _notes(order: Order, meeting: Meeting | None) -> list[str]:
+    notes = []
+    if order.scenario.link_gbps is not None and order.kinds & {"pull", "send"}:
+        notes.append("link_gbps slows down simulated links and CPU copies only: copies here are as fast as they are")
+    masked = meeting is not None and meeting.leaves_rows_out and order.scenario.strategy.dep_rows == "per_rank"
+    if masked and "dispatch" in order.kinds:
+        notes.append("an all-to-all's rows are written into peers' memory by a kernel, and the host reads no counts")
+    return notes
 
 
 def _moves_weights(op: Op) -> bool:

@@ -21,7 +21,11 @@ from dwdp_lab.program.operation import Op
 from dwdp_lab.timeline.span import Span
 
 HEAD_START_NS = 50_000_000
-"""Between agreeing on the start and starting: as long as it takes to fill a stream's queue (about 1,000 launches)."""
+"""Between agreeing on the start and starting, for each OPS_AHEAD operations begun: the host has to be done with queueing
+them by then, or it is the host that is timed. A DEP layer of five takes it up to 2.5 ms."""
+OPS_AHEAD = 100
+MOST_AHEAD = 8
+"""More than so many times does not fit into the streams' queues (about 1,000 launches each) anyway."""
 
 
 class TimedRun(NamedTuple):
@@ -39,13 +43,14 @@ class TimedRun(NamedTuple):
         return max(0.0, (self.clock.host_ns(device.elapsed_us(self.first, event)) - self.start_ns) / 1e3)
 
 
-def timed_run(session: RankSession, machine: RankMachine, queue: Callable[[], Queued]) -> TimedRun:
+def timed_run(session: RankSession, machine: RankMachine, ops: int, queue: Callable[[], Queued]) -> TimedRun:
+    """Run what `queue` queues, a program of so many operations."""
     device = machine.device
     device.synchronize()  # with what the computation has prepared
     first = anchor(device, machine.streams["compute"])
     if machine.sampler is not None:
         machine.sampler.start()
-    start_ns = common_start(session)
+    start_ns = common_start(session, ops)
     with hold_until(device, tuple(machine.streams.values()), start_ns), machine.watched():
         queued = queue()
         finish = [device.event(timed=True) for _ in machine.streams]
@@ -62,9 +67,11 @@ def timed_run(session: RankSession, machine: RankMachine, queue: Callable[[], Qu
     return TimedRun(queued, clock(device, first, last), first.event, finish, start_ns, samples)
 
 
-def common_start(session: RankSession) -> int:
-    """A moment (ns of the monotonic clock, one for all processes of a host) that all ranks agree on."""
-    proposals, _ = session.gather("start", time.monotonic_ns() + HEAD_START_NS)
+def common_start(session: RankSession, ops: int) -> int:
+    """A moment (ns of the monotonic clock, one for all processes of a host) that all ranks agree on, by which each can
+    have queued so many operations."""
+    ahead = min(MOST_AHEAD, 1 + ops // OPS_AHEAD)
+    proposals, _ = session.gather("start", time.monotonic_ns() + ahead * HEAD_START_NS)
     return int(max(proposals))
 
 

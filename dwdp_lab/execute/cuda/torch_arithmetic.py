@@ -8,6 +8,7 @@ import torch
 from dwdp_kernels.e4m3 import Quantised, quantise
 from dwdp_kernels.expert_table import ExpertTable
 from dwdp_kernels.grouped_mlp import Rows, Weight, expert_rows, rows_of, sort_by_expert, weighted_sum
+from dwdp_kernels.masked_rows_reference import add_rows, put_rows, visited_ranks
 from dwdp_kernels.scaled_experts import quantised_experts
 from torch import Tensor
 from torch.nn import functional
@@ -62,6 +63,15 @@ class TorchArithmetic:
     def combine(self, rows: Tensor, row_of_visit: Tensor, weights: Tensor) -> Tensor:
         padded = torch.cat([rows, torch.zeros_like(rows[:1]) if len(rows) else rows.new_zeros(1, rows.shape[1])])
         return weighted_sum(padded[row_of_visit.long()], weights)
+
+    def visited_ranks(self, ids: Tensor, owner_of_expert: Tensor, ranks: int) -> Tensor:
+        return visited_ranks(ids, owner_of_expert, ranks)
+
+    def put_rows(self, rows: Tensor, wanted: Tensor, first: int, target: Tensor) -> None:
+        put_rows(rows, wanted, first, target)
+
+    def add_rows(self, parts: Sequence[Tensor], given: Tensor, columns: int, first: int, out: Tensor) -> None:
+        add_rows(parts, given, columns, first, out)
 
     def beside_collectives(self) -> TorchArithmetic:
         return self

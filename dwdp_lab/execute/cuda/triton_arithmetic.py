@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -12,6 +13,7 @@ from dwdp_kernels.gemm_config import Problem
 from dwdp_kernels.grouped_gemm import config_for
 from dwdp_kernels.grouped_mlp import Rows
 from dwdp_kernels.launch import device_of
+from dwdp_kernels.masked_rows import add_rows, put_rows, visited_ranks
 from dwdp_kernels.quantise_rows import quantise_rows
 from dwdp_kernels.rotary import rotate_in_place
 from dwdp_kernels.routing import route_visits
@@ -61,6 +63,15 @@ class TritonArithmetic:
 
     def combine(self, rows: Tensor, row_of_visit: Tensor, weights: Tensor) -> Tensor:
         return combine(rows, row_of_visit, weights)
+
+    def visited_ranks(self, ids: Tensor, owner_of_expert: Tensor, ranks: int) -> Tensor:
+        return visited_ranks(ids, owner_of_expert, ranks)
+
+    def put_rows(self, rows: Tensor, wanted: Tensor, first: int, target: Tensor) -> None:
+        put_rows(rows, wanted, first, target)
+
+    def add_rows(self, parts: Sequence[Tensor], given: Tensor, columns: int, first: int, out: Tensor) -> None:
+        add_rows(parts, given, columns, first, out)
 
     def beside_collectives(self) -> TritonArithmetic:
         return TritonArithmetic(PARTS_BESIDE_COLLECTIVES)

@@ -7,6 +7,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
+from dwdp_lab.execute.cuda.decoder_layers import attended
 from dwdp_lab.execute.cuda.operations import Computation
 from dwdp_lab.execute.cuda.queue_program import Events, queue_program
 from dwdp_lab.execute.cuda.rank_machine import RankMachine
@@ -30,8 +31,24 @@ def warm_up(machine: RankMachine, setup: Setup, ops: tuple[Op, ...], steps: Coll
     events = Events(machine.device, chosen, recorded=False)
     machine.device.synchronize()  # lanes do not wait for torch's default stream, on which all this was prepared
     queue_program(chosen, events, machine.streams, computation.queue, computation.end)
+    if setup.share is None or setup.share.heads:
+        machine.streams["compute"].run(lambda: _attend_to_other_sizes(machine, setup, steps))
     machine.device.synchronize()
     computation.close()
+
+
+def _attend_to_other_sizes(machine: RankMachine, setup: Setup, done: Collection[int]) -> None:
+    """Attention of batches like which none has run yet: its kernels are planned for each length of requests anew."""
+    seen = set()
+    for (step, micro, layer), known in setup.attention.items():
+        sizes = tuple((chunk.new_tokens, chunk.context_tokens) for chunk in known.batch), layer % 2
+        if sizes in seen:
+            continue
+        seen.add(sizes)
+        if step not in done:
+            size = setup.rows((step, micro)), setup.shape.hidden
+            x = torch.zeros(size, dtype=setup.dtype, device=machine.device.torch_device)
+            attended(machine.arithmetic, setup.shape, setup.layers[layer], x, known, layer, setup.kv_of_head)
 
 
 def warm_steps(scenario: Scenario) -> frozenset[int]:

@@ -57,21 +57,33 @@ def copies_record(measured: Measured, options: CopyOptions, command: str) -> dic
         if way in machine.ways
     }
     record["sliced"] = [_sliced(measured, way, ahead, share) for way, ahead in slice_ways(machine, 1)]
-    one_way = spread(measured.together_us(("readers", 1))).median_us
-    both = spread(measured.together_us(("both",)))
-    record["both_directions"] = {
-        "what": "two ranks read from each other at once, bytes of both over the time until both have ended",
-        "bytes": 2 * share,
-        **both._asdict(),
-        "gbps": gbps(2 * share, both.median_us),
-        "over_one_way": 2 * one_way / both.median_us,
-    }
-    record["readers"] = [
-        {"bytes_each": share, **source_readers(measured, ("readers", readers), share)}
-        for readers in range(1, machine.ranks)
-    ]
+    record |= _together(measured, "plain", share)
+    if "source" in machine.ways:
+        record["by_source_engines"] = {
+            "what": "the same, copied by the engines of the GPU that is read from",
+            **_together(measured, "source", share),
+        }
     record["orders"] = [_order(measured, order, step) for order, step in orders(machine.ranks)]
     return record
+
+
+def _together(measured: Measured, way: Way, share: int) -> dict[str, Any]:
+    """Two that read from each other, and several that read from one."""
+    one_way = spread(measured.together_us(("readers", 1, way))).median_us
+    both = spread(measured.together_us(("both", way)))
+    return {
+        "both_directions": {
+            "what": "two ranks read from each other at once, bytes of both over the time until both have ended",
+            "bytes": 2 * share,
+            **both._asdict(),
+            "gbps": gbps(2 * share, both.median_us),
+            "over_one_way": 2 * one_way / both.median_us,
+        },
+        "readers": [
+            {"bytes_each": share, **source_readers(measured, ("readers", readers, way), share)}
+            for readers in range(1, measured.machine.ranks)
+        ],
+    }
 
 
 _WAYS = {"plain": "one call per copy", "batched": "one call for all copies", "kernel": "by a kernel"}

@@ -61,17 +61,23 @@ def copy_cases(machine: Machine, options: CopyOptions) -> dict[Key, Case]:
         pieces = cut(1, share, step)
         for way, ahead in slice_ways(machine, len(pieces)):
             add("sliced", step, way, ahead, slices=only(0, *pieces), way=way, ahead=ahead)
-    add("both", slices=tuple((Slice(1 - rank, 0, 0, share),) if rank < 2 else () for rank in range(count)))
-    for readers in range(1, count):
-        add(
-            "readers", readers, slices=tuple((Slice(0, 0, 0, share),) if 0 < r <= readers else () for r in range(count))
-        )
+    for way in engine_ways(machine):
+        swapped = tuple((Slice(1 - rank, 0, 0, share),) if rank < 2 else () for rank in range(count))
+        add("both", way, slices=swapped, way=way)
+        for readers in range(1, count):
+            from_one = tuple((Slice(0, 0, 0, share),) if 0 < r <= readers else () for r in range(count))
+            add("readers", readers, way, slices=from_one, way=way)
     for order, cut_to in orders(count):
         changes = {"strategy.peer_order": order, "strategy.slice_bytes": cut_to}
         scenario = pulled_layer(count, share).replace(**changes)
         slices = tuple(pull_plan(scenario, rank).slices for rank in range(count))
         add("order", order, cut_to, slices=slices, way=pull_way(machine, cut_to))
     return cases
+
+
+def engine_ways(machine: Machine) -> list[Way]:
+    """One copy by the reader's engines, and by the source's where that can be."""
+    return ["plain", "source"] if "source" in machine.ways else ["plain"]
 
 
 def slice_sizes(share: int) -> list[int]:
@@ -88,7 +94,7 @@ def slice_ways(machine: Machine, copies: int) -> list[tuple[Way, bool]]:
     """How slices are handed over, and whether ahead of the start: on CPU ranks there is one way to copy."""
     if machine.name == "cpu":
         return [("plain", True)]
-    ways: list[Way] = [way for way in machine.ways if way != "kernel"]
+    ways: list[Way] = [way for way in machine.ways if way in ("plain", "batched")]
     return [(way, ahead) for way in ways for ahead in (False, True) if not ahead or copies <= AHEAD_AT_MOST]
 
 

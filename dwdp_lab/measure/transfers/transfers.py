@@ -14,11 +14,12 @@ from typing import Literal, NamedTuple
 from dwdp_lab.program.pull_plan import Slice
 
 MachineName = Literal["cpu", "cuda"]
-Way = Literal["plain", "batched", "kernel"]
-"""One call per copy, one call for all, or (within one GPU) a kernel of torch's.
+Way = Literal["plain", "batched", "kernel", "source"]
+"""One call per copy, one call for all, (within one GPU) a kernel of torch's, or (from another GPU) one call per copy
+for the engines of the GPU that is copied from, where in all other ways the reader's are at work.
 
-Between GPUs the first two are work for copy engines. Within one GPU the driver chooses, and takes its processors: on an
-H200 (driver 580) such copies waited for a kernel that filled them all, those asked to overlap with compute too.
+Between GPUs all are work for copy engines. Within one GPU the driver chooses, and takes its processors: on an H200
+(driver 580) such copies waited for a kernel that filled them all, those asked to overlap with compute too.
 """
 
 JOB = "dwdp_lab.measure.transfers.transfers_rank:measure_transfers"

@@ -16,10 +16,12 @@ from torch import Tensor
 from dwdp_lab.execute.cuda.clock import anchor, clock
 from dwdp_lab.execute.cuda.copy_calls import CudaCallFailed
 from dwdp_lab.execute.cuda.device import Copy, Device, Stream
+from dwdp_lab.execute.cuda.driver_calls import DriverError
 from dwdp_lab.execute.cuda.gate import hold_until, opened_at
 from dwdp_lab.execute.cuda.store_plan import up
 from dwdp_lab.execute.cuda.transport import Transport
 from dwdp_lab.execute.rank_session import RankSession
+from dwdp_lab.measure.transfers.source_engines import Range, SourceEngines, open_engines
 from dwdp_lab.measure.transfers.transfers import Case, Plan, Way
 from dwdp_lab.measure.transfers.transfers_end import Timing
 from dwdp_lab.measure.transfers.transfers_pattern import GUARD, fill
@@ -30,7 +32,13 @@ class CudaEnd:
     """One GPU rank's memory and copies. `streams` are those that hand copies over in each way."""
 
     def __init__(
-        self, session: RankSession, plan: Plan, device: Device, transport: Transport, streams: Mapping[Way, Stream]
+        self,
+        session: RankSession,
+        plan: Plan,
+        device: Device,
+        transport: Transport,
+        streams: Mapping[Way, Stream],
+        own_gpus: bool = False,
     ) -> None:
         self.notes = [f"peers' memory: {transport.words}"]
         self._device = device
@@ -53,6 +61,7 @@ class CudaEnd:
             device.synchronize()
             session.gather("memory filled", None)
             self._replace_refused(session, nbytes)
+            self._engines = self._engines_of_sources(others, nbytes, up(room, transport.page)) if own_gpus else None
             self._own, self._peers = own.pop_all(), peers.pop_all()
 
     def _replace_refused(self, session: RankSession, nbytes: int) -> None:
@@ -72,6 +81,14 @@ class CudaEnd:
                 )
         self._device.synchronize()
 
+    def _engines_of_sources(self, others: Sequence[int], nbytes: int, room: int) -> SourceEngines | None:
+        sources = {gpu: Range(self._sources[gpu], nbytes) for gpu in others}
+        try:
+            return open_engines(self._device, sources, [Range(self._target_address, room)])
+        except DriverError as refusal:
+            self.notes.append(f"the sources' engines cannot copy here: what goes by them the readers' did ({refusal})")
+            return None
+
     def target(self, nbytes: int) -> Tensor:
         return self._target[:nbytes]
 
@@ -80,7 +97,7 @@ class CudaEnd:
 
     def copy(self, slices: Sequence[Slice], start_ns: int, case: Case) -> Timing:
         device = self._device
-        stream = self._streams["plain" if case.way == "kernel" else case.way]
+        stream = self._streams.get(case.way, self._streams["plain"])
         copies = [
             Copy(self._target_address + GUARD + s.slot_offset, self._sources[s.peer] + s.source_offset, s.nbytes)
             for s in slices
@@ -93,6 +110,8 @@ class CudaEnd:
             issuing_ns = time.monotonic_ns()
             if case.way == "kernel":
                 stream.run(lambda: self._by_kernel(slices))
+            elif case.way == "source" and self._engines is not None:
+                self._engines.copy(stream, copies)
             elif case.marks:
                 for copy, event in zip(copies, ends, strict=True):
                     stream.copy([copy])

@@ -29,7 +29,7 @@ def about(session: RankSession, machine: MachineName) -> About:
         str(index),
         driver_version(),
         versions,
-        (*_cuda_device(index).copy_ways, "kernel"),
+        (*_cuda_device(index).copy_ways, "kernel", *(("source",) if _own_gpus(session) else ())),
     )
 
 
@@ -51,7 +51,11 @@ def open_end(session: RankSession, plan: Plan) -> CopyEnd:
     for way in device.copy_ways:
         streams[way] = device.stream(f"{way} copies")
         streams[way].way = way
-    return CudaEnd(session, plan, device, transport, streams)
+    return CudaEnd(session, plan, device, transport, streams, _own_gpus(session))
+
+
+def _own_gpus(session: RankSession) -> bool:
+    return session.ranks <= torch.cuda.device_count()
 
 
 def gpu_of(rank: int) -> int:

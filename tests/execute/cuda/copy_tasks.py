@@ -10,9 +10,13 @@ from torch import Tensor
 
 from dwdp_lab.execute.cuda.meeting import Gathering, Meeting, Sums, Swap
 
+LEFT_OUT = -2.0
+"""In place of a row that was not sent."""
+
 
 class Task(NamedTuple):
-    """A collective or a message: `rows[r]` of every rank, each row `columns` wide."""
+    """A collective or a message: `rows[r]` of every rank, each row `columns` wide. `some rows` and `some sums` are a
+    gathering and sums of which a mask leaves rows out."""
 
     kind: str
     rows: tuple[int, ...]
@@ -25,12 +29,18 @@ def values(rank: int, number: int, rows: int, columns: int, dtype: torch.dtype =
     return (torch.arange(rows * columns).view(rows, columns) * 7 + 13 * rank + 101 * number).remainder(97).to(dtype)
 
 
+def chosen(ranks: int, number: int, rows: int) -> Tensor:
+    """[ranks, rows] bool: a mask of about two thirds, in which some rows are chosen by all ranks and some by one."""
+    return (torch.arange(rows)[None] * 5 + torch.arange(ranks)[:, None] * 3 + number * 7).remainder(11) < 7
+
+
 def carry_out(
     meeting: Meeting, rank: int, ranks: int, tasks: Sequence[Task], stream: Any, done: Callable[[], None]
 ) -> list[list[Tensor]]:
     """What this rank gets of each task, on torch's default device; all queued before anything is waited for (`done`:
     until all that the stream was given has ended)."""
     got: list[list[Tensor]] = []
+    undefined: list[tuple[Tensor, Tensor]] = []
     for number, (kind, rows, columns, (source, target)) in enumerate(tasks):
         total = sum(rows)
         mine: list[Tensor] = []
@@ -53,6 +63,25 @@ def carry_out(
         elif kind == "add":
             mine.append(values(rank, number, total, columns))
             meeting.add_up(stream, lambda mine=mine: mine[0])  # type: ignore[misc]
+        elif kind == "some rows":
+            mine.append(torch.full((total, columns), torch.nan))
+            undefined.append((mine[0], ~_wanted_by(rank, ranks, number, rows)))
+
+            def some(number: int = number, rows: Any = rows, columns: int = columns, mine: Any = mine) -> Any:
+                wanted = chosen(ranks, number, rows[rank]).to(mine[0].device)
+                return [Gathering(values(rank, number, rows[rank], columns), mine[0], rows, wanted)]
+
+            meeting.gather(stream, some)
+        elif kind == "some sums":
+            mine.append(torch.full((rows[rank], columns), torch.nan, dtype=torch.bfloat16))
+
+            def some_sums(number: int = number, rows: Any = rows, columns: int = columns, mine: Any = mine) -> Sums:
+                given = chosen(ranks, number, sum(rows)).to(mine[0].device)
+                partial = values(rank, number, sum(rows), columns, torch.bfloat16)
+                # a meeting that leaves rows out need not find zeros there
+                return Sums(torch.where(given[rank, :, None], partial, torch.nan), mine[0], rows, given)
+
+            meeting.scatter_sums(stream, some_sums)
         elif kind == "swap":
             mine.append(torch.full((ranks * rows[rank], columns), -1.0))
 
@@ -66,7 +95,16 @@ def carry_out(
             mine.append(torch.full((total, columns), -1.0))
             meeting.receive(stream, lambda mine=mine: mine[0], source)  # type: ignore[misc]
     done()
+    for tensor, rows_of in undefined:
+        tensor[rows_of.to(tensor.device)] = LEFT_OUT
     return got
+
+
+def _wanted_by(rank: int, ranks: int, number: int, rows: Sequence[int]) -> Tensor:
+    """[sum(rows)] bool: which rows of all ranks this one is to have; its own are defined anyway."""
+    return torch.cat(
+        [chosen(ranks, number, count)[rank] | torch.tensor(owner == rank) for owner, count in enumerate(rows)]
+    )
 
 
 def expected(task: Task, number: int, rank: int, ranks: int) -> list[Tensor]:
@@ -76,6 +114,14 @@ def expected(task: Task, number: int, rank: int, ranks: int) -> list[Tensor]:
     if kind == "gather":
         every = torch.cat([values(each, number, rows[each], columns) for each in range(ranks)])
         return [every, every[:, :1].int()]
+    if kind == "some rows":
+        every = torch.cat([values(each, number, rows[each], columns) for each in range(ranks)])
+        every[~_wanted_by(rank, ranks, number, rows)] = LEFT_OUT
+        return [every]
+    if kind == "some sums":
+        given = chosen(ranks, number, total)[:, :, None]
+        of_mine = (torch.stack(whole) * given)[:, begin : begin + rows[rank]]
+        return [of_mine.sum(0).bfloat16()]
     if kind == "sums":
         return [sum(each[begin : begin + rows[rank]] for each in whole).bfloat16()]  # type: ignore[union-attr]
     if kind == "add":

@@ -113,7 +113,9 @@ class FakeDriver:
 
     def cuMemSetAccess(self, address: Number, nbytes: int, told: list[Any], count: int) -> tuple[Any, ...]:  # noqa: N802
         assert len(told) == count == 1
-        assert (told[0].location.type, told[0].location.id, told[0].flags) == (1, 1, 3)
+        assert (told[0].location.type, told[0].flags) == (1, 3)
+        if told[0].location.id != 1:
+            return self._answer(lambda: self.memory.open_to(told[0].location.id, int(address), nbytes))
         if not self.refuse_access:
             assert self.unreadable.pop(int(address)) == nbytes
         return (self.refuse_access,)

@@ -25,6 +25,9 @@ class HostDevice:
     def stream(self, name: str) -> Any:
         raise AssertionError(f"memory has no business with the stream {name}")
 
+    def stream_on(self, gpu: int, name: str) -> Any:
+        raise AssertionError(f"memory has no business with the stream {name} on GPU {gpu}")
+
     def why_no_values(self) -> str | None:
         raise AssertionError("memory has no business with streams")
 

@@ -60,6 +60,7 @@ class HostMemory:
     blocks: dict[int, Block] = field(default_factory=dict)
     ranges: dict[int, int] = field(default_factory=dict)  # reserved: address to bytes
     mappings: dict[int, tuple[int, int]] = field(default_factory=dict)  # address to (bytes, block)
+    opened: dict[int, set[int]] = field(default_factory=dict)  # other GPUs that reach a mapping, by its address
     log: list[str] = field(default_factory=list)
     next_handle: int = 1
 
@@ -124,14 +125,29 @@ class HostMemory:
         self.mappings[address] = nbytes, block
         found.mappings += 1
 
+    def open_to(self, gpu: int, address: int, nbytes: int) -> None:
+        self._called("open_to")
+        for start in self._whole_mappings(address, nbytes):
+            self.opened.setdefault(start, set()).add(gpu)
+
+    def assert_reached(self, gpu: int, address: int, nbytes: int) -> None:
+        """A GPU that is not this one may read and write all of this."""
+        at = address
+        while at < address + nbytes:
+            ((start, size),) = [
+                (start, size) for start, (size, _) in self.mappings.items() if start <= at < start + size
+            ]
+            if gpu not in self.opened.get(start, ()):
+                raise Misuse(f"what is mapped at {start:#x} was not opened to GPU {gpu}")
+            at = start + size
+
     def unmap(self, address: int, nbytes: int) -> None:
         self.log.append("unmap")
-        within = self._mapped_within(address, nbytes)
-        if sum(self.mappings[start][0] for start in within) != nbytes or min(within, default=-1) < address:
-            raise Misuse(f"{nbytes} bytes at {address:#x} are not whole mappings")
+        within = self._whole_mappings(address, nbytes)
         _mmap(address, nbytes, PROT_NONE, NOTHING | MAP_FIXED, -1)
         for start in within:
             block = self.mappings.pop(start)[1]
+            self.opened.pop(start, None)
             self.blocks[block].mappings -= 1
             self._forget_if_unused(block)
 
@@ -169,6 +185,12 @@ class HostMemory:
         assert not self.mappings
         assert not self.ranges
         assert not self.blocks
+
+    def _whole_mappings(self, address: int, nbytes: int) -> list[int]:
+        within = self._mapped_within(address, nbytes)
+        if sum(self.mappings[start][0] for start in within) != nbytes or min(within, default=-1) < address:
+            raise Misuse(f"{nbytes} bytes at {address:#x} are not whole mappings")
+        return within
 
     def _called(self, name: str) -> None:
         number, self.calls = self.calls, self.calls + 1

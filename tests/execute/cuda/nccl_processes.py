@@ -57,8 +57,32 @@ def rates(meeting: Meeting, rank: int, ranks: int, stream: Any = None) -> Rates:
     swaps = [Swap(*pair, each, each) for pair in zip(token_tensors(sum(each)), token_tensors(sum(each)), strict=True)]
     received = nbytes([swap.incoming for swap in swaps]) * (ranks - 1) // ranks
     found["swap"] = timed_us(lambda: meeting.swap(now, lambda: swaps)), received
+    if meeting.leaves_rows_out:
+        found |= _rates_by_kernel(meeting, ranks, now)
     part = token_tensors(TOKENS)[0]
     found["add up"] = timed_us(lambda: meeting.add_up(now, lambda: part)), 2 * nbytes([part]) * (ranks - 1) // ranks
+    return found
+
+
+def _rates_by_kernel(meeting: Meeting, ranks: int, now: Any) -> Rates:
+    """The same of rows that a kernel writes: all of them, and every other one."""
+    found: Rates = {}
+    sizes = [TOKENS] * ranks
+    (own, *_), (everyone, *_) = token_tensors(TOKENS), token_tensors(sum(sizes))
+    for name, step in (("all", 1), ("half", 2)):
+        mask = torch.zeros(ranks, sum(sizes), dtype=torch.bool, device="cuda")
+        mask[:, ::step] = True
+        gathering = Gathering(own, everyone, sizes, mask[:, :TOKENS].contiguous())
+        sums = Sums(everyone, own, sizes, mask)
+        received = (ranks - 1) * nbytes([own]) // step
+        found[f"gather of {name} rows by a kernel"] = (
+            timed_us(lambda one=gathering: meeting.gather(now, lambda: [one])),  # type: ignore[misc]
+            received,
+        )
+        found[f"sums of {name} rows by a kernel"] = (
+            timed_us(lambda one=sums: meeting.scatter_sums(now, lambda: one)),  # type: ignore[misc]
+            received,
+        )
     return found
 
 

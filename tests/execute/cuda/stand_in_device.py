@@ -74,9 +74,11 @@ class StandInGraph:
 class StandInStream(Actor):
     """A queue of commands. Queueing is a point at which others may come first."""
 
-    def __init__(self, name: str, device: StandInDevice) -> None:
+    def __init__(self, name: str, device: StandInDevice, gpu: int | None = None) -> None:
         super().__init__(name)
         self.device = device
+        self.gpu = gpu
+        """Another rank's GPU, if that has the stream."""
         self.commands: deque[Command] = deque()
         self.inside: list[Command] | None = None
         """What the command that runs now gives to its own stream: it comes right after it, as on a GPU, where a command
@@ -138,6 +140,9 @@ class StandInStream(Actor):
     def copy(self, copies: Sequence[Copy]) -> None:
         if self._into_graph(lambda inside: inside.copy(copies)):
             return
+        for one_copy in copies if self.gpu is not None else ():
+            self.device.memory.assert_reached(self.gpu, one_copy.target, one_copy.nbytes)
+            self.device.memory.assert_reached(self.gpu, one_copy.source, one_copy.nbytes)
         pieces = self.device.world.torn(copies)
 
         def one() -> bool:
@@ -254,8 +259,11 @@ class StandInDevice:
         assert set(graph.unjoined) <= {stream}, f"not joined: {set(graph.unjoined) - {stream}}"
         self.capturing, graph.complete = None, True
 
-    def stream(self, name: str) -> StandInStream:
-        made = StandInStream(f"{name} {self.rank}", self)
+    def stream_on(self, gpu: int, name: str) -> StandInStream:
+        return self.stream(f"{name} on {gpu} of", gpu)
+
+    def stream(self, name: str, gpu: int | None = None) -> StandInStream:
+        made = StandInStream(f"{name} {self.rank}", self, gpu)
         self.streams.append(made)
         self.world.actors.append(made)
         return made

@@ -92,6 +92,7 @@ class StandInMeeting:
 
     notes: tuple[str, ...] = ("collectives of the stand-in",)
     holds_processors = True
+    leaves_rows_out = False
 
     def __init__(self, world: World, agreement: Agreement, rank: int) -> None:
         self._world = world

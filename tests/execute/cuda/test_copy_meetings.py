@@ -59,7 +59,7 @@ def tasks(draw: st.DrawFn, ranks: int) -> list[Task]:
     """Sizes of nothing, of less than a place and of several, of one after another."""
     made = []
     for _ in range(draw(st.integers(1, 8))):
-        kind = draw(st.sampled_from(("gather", "sums", "add", "swap", "message")))
+        kind = draw(st.sampled_from(("gather", "some rows", "sums", "some sums", "add", "swap", "message")))
         even = draw(st.booleans())
         rows = [draw(st.integers(0, 40))] * ranks if even else [draw(st.integers(0, 40)) for _ in range(ranks)]
         source, target = draw(st.permutations(range(ranks)))[:2]
@@ -114,7 +114,8 @@ def test_adding_leaves_its_parts_as_they_are() -> None:
         assert all(torch.equal(*pair) for pair in zip(parts, before, strict=True))
 
 
-ROW = [Task(kind, (30, 30, 30), 8) for kind in ("gather", "sums", "add", "swap", "message", "gather")]
+KINDS = ("gather", "some rows", "sums", "some sums", "add", "swap", "message", "gather")
+ROW = [Task(kind, (30, 30, 30), 8) for kind in KINDS]
 
 
 def ignored(name: str, stream: str) -> Callable[[pytest.MonkeyPatch], None]:

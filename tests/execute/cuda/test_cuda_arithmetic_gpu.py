@@ -69,3 +69,30 @@ def test_kernels_agree_with_torch(dtype: torch.dtype) -> None:
         plain.combine(sorted_rows, mine.row_of_visit, weights),
         dtype,
     )
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_masked_rows_agree_with_torch(ranks: int, dtype: torch.dtype) -> None:
+    """Bit for bit, with NaN where rows are left out."""
+    torch.manual_seed(0)
+    kernels, plain = arithmetic_on(torch.device("cuda")), TorchArithmetic()
+    ids = torch.randint(EXPERTS + 1, (TOKENS, 2), device="cuda", dtype=torch.int32)
+    owners = torch.arange(EXPERTS, device="cuda", dtype=torch.int32) * ranks // EXPERTS
+    visited = kernels.visited_ranks(ids, owners, ranks)
+    assert torch.equal(visited, plain.visited_ranks(ids, owners, ranks))
+    assert not visited.all()
+    parts = torch.where(visited[:, :, None], random(ranks, TOKENS, HIDDEN, dtype=dtype), torch.nan)
+    whole = parts.nbytes // ranks
+    for first, last in ((0, whole), (256, whole - 1024), (5 * whole // 8 // 256 * 256, whole)):
+        targets = [torch.full((last - first,), 0xAB, dtype=torch.uint8, device="cuda") for _ in range(2)]
+        for put, target in zip((kernels.put_rows, plain.put_rows), targets, strict=True):
+            put(parts[1], visited[1], first, target)
+        assert torch.equal(*targets)
+        begin, end = first // dtype.itemsize, last // dtype.itemsize
+        pieces = [part.view(-1)[begin:end] for part in parts]
+        sums = [torch.full((end - begin,), torch.nan, dtype=dtype, device="cuda") for _ in range(2)]
+        for add, out in zip((kernels.add_rows, plain.add_rows), sums, strict=True):
+            add(pieces, visited, HIDDEN, begin, out)
+        assert not sums[0].isnan().any()
+        assert torch.equal(*sums)

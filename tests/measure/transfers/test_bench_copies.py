@@ -182,4 +182,4 @@ def test_on_cpu_ranks_every_case_is_a_plain_copy() -> None:
     assert {case.way for case in cases.values()} == {"plain"}
     assert all(case.ahead for case in cases.values())
     assert len({case.name for case in cases.values()}) == len(cases)
-    assert cases["both",].slices == ((Slice(1, 0, 0, 256 << 20),), (Slice(0, 0, 0, 256 << 20),))
+    assert cases["both", "plain"].slices == ((Slice(1, 0, 0, 256 << 20),), (Slice(0, 0, 0, 256 << 20),))

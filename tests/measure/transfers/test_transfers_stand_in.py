@@ -15,11 +15,14 @@ from stand_in_group import StandInSession, Table
 from dwdp_lab.execute.cuda.block_transport import BlockTransport
 from dwdp_lab.execute.cuda.copy_calls import CudaCallFailed
 from dwdp_lab.execute.cuda.device import Copy
+from dwdp_lab.execute.cuda.driver_calls import DriverError
 from dwdp_lab.measure.transfers import transfers_cuda, transfers_rank
+from dwdp_lab.measure.transfers.copies import copies_record
 from dwdp_lab.measure.transfers.copies_cases import CopyOptions, copy_cases
+from dwdp_lab.measure.transfers.source_engines import Range, SourceEngines
 from dwdp_lab.measure.transfers.transfers import About, Case, Plan, Report
 from dwdp_lab.measure.transfers.transfers_cuda import CudaEnd
-from dwdp_lab.measure.transfers.transfers_measured import Machine
+from dwdp_lab.measure.transfers.transfers_measured import Machine, Measured
 from dwdp_lab.measure.transfers.transfers_pattern import WrongBytes
 from dwdp_lab.program.pull_plan import Slice
 
@@ -31,6 +34,7 @@ CASES = (
     Case("batched", (PIECES, ()), way="batched"),
     Case("marked", (PIECES, tuple(p._replace(peer=0) for p in PIECES)), marks=True, rounds=2, random_phases=True),
     Case("kernel", ((Slice(0, 0, 0, 4 * KIB),), ()), way="kernel"),
+    Case("source", (PIECES, tuple(p._replace(peer=0) for p in PIECES)), way="source", rounds=2),
 )
 
 
@@ -48,7 +52,7 @@ class Group:
         device: Any = self.devices[session.rank]
         transport = BlockTransport(device.memory, "descriptor", self.page)
         streams: Any = {way: device.stream(way) for way in ("plain", "batched")}
-        return CudaEnd(session, plan, device, transport, streams)
+        return CudaEnd(session, plan, device, transport, streams, own_gpus=True)
 
     def measure(self, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> list[Report]:
         monkeypatch.setattr(transfers_rank, "open_end", self.end)
@@ -63,7 +67,7 @@ def test_all_arrives_whatever_order_streams_run_in(seed: int, monkeypatch: pytes
         for device in group.devices:
             device.memory.assert_nothing_left()
             assert all(gate.opened for gate in device.gates)
-    assert [sorted(sample.case for sample in report.samples) for report in found] == [[0, 1, 2, 3, 4], [3]]
+    assert [sorted(sample.case for sample in report.samples) for report in found] == [[0, 1, 2, 3, 4, 5], [3, 5]]
     for rank, report in enumerate(found):
         assert report.notes == ("peers' memory: driver memory, shared by POSIX descriptors",)
         assert report.checked_bytes == 2 * sum(case.round_bytes(rank) for case in CASES)
@@ -71,6 +75,21 @@ def test_all_arrives_whatever_order_streams_run_in(seed: int, monkeypatch: pytes
             assert sample.end_us >= sample.start_us
             assert len(sample.marks) == (12 if sample.case == 3 else 0)
             assert list(sample.marks) == sorted(sample.marks)
+
+
+def test_the_sources_engines_have_a_part_of_their_own_in_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine("cuda", (About("a GPU", "0", None, {}, ("plain", "source")),) * 2, 0.0)
+    options = CopyOptions(largest=64 * KIB, share=64 * KIB)
+    cases = copy_cases(machine, options)
+    plan = Plan("cuda", tuple(cases.values()), repeats=1)
+    reports = tuple(Group(4).measure(plan, monkeypatch))
+    number = {key: at for at, key in enumerate(cases)}
+    record = copies_record(Measured(machine, plan, reports, number), options, "a command")
+    for part in (record, record["by_source_engines"]):
+        assert part["both_directions"]["bytes"] == 128 * KIB
+        assert [row["readers"] for row in part["readers"]] == [1]
+    took = [record["both_directions"]["median_us"], record["by_source_engines"]["both_directions"]["median_us"]]
+    assert took[0] != took[1], "two cases, measured each for itself"
 
 
 def test_ranks_held_apart_by_larger_pages_still_find_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,6 +118,28 @@ def test_a_way_that_cuda_refuses_is_replaced_and_told(monkeypatch: pytest.Monkey
         assert "batched copies are refused here" in report.notes[1]
         assert "cudaErrorNotSupported" in report.notes[1]
     assert found[0].checked_bytes == 2 * sum(case.round_bytes(0) for case in CASES)
+
+
+def test_where_sources_cannot_write_here_the_readers_engines_copy_and_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(gpu: int, address: int, nbytes: int) -> None:
+        raise DriverError("cuMemSetAccess", "CUDA_ERROR_INVALID_DEVICE", f"{nbytes} at {address}, opened to GPU {gpu}")
+
+    group = Group(5)
+    for device in group.devices:
+        monkeypatch.setattr(device.memory, "open_to", refuse)
+    for report in group.measure(Plan("cuda", CASES[-1:], repeats=1), monkeypatch):
+        assert "the sources' engines cannot copy here" in report.notes[1]
+        assert "CUDA_ERROR_INVALID_DEVICE" in report.notes[1]
+        assert report.checked_bytes
+
+
+def test_a_copy_from_nowhere_is_an_error() -> None:
+    device = Group(0).devices[0]
+    engines = SourceEngines(device, {1: device.stream_on(1, "far")}, {1: Range(4096, 4096)})
+    with pytest.raises(ValueError, match="address 0x2000 is no source's"):
+        engines.copy(device.stream("copy"), [Copy(0, 4096 + 4096, 8)])
 
 
 class Script:
