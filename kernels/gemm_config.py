@@ -56,7 +56,7 @@ class GemmConfig:
     gather: Gather = "fused"
     """whether SwiGLU's rows are gathered while multiplying, or copied into order before"""
     promote: int = 0
-    """e4m3 on Hopper: columns, whole blocks of k, that tensor cores sum with few bits before fp32 goes on; 0: all"""
+    """e4m3 on Ada and Hopper: columns (whole blocks of k) that tensor cores sum in few bits before fp32 does; 0: all"""
 
     def __post_init__(self) -> None:
         if self.promote % self.block_k:

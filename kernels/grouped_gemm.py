@@ -44,8 +44,9 @@ class Rows(NamedTuple):
         return len(self.x if self.token_of_row is None else self.token_of_row)
 
     def quantised(self) -> Rows:
-        """The same rows in e4m3, for a result of x's type."""
-        values, scales = quantise_rows(_readable(self.x))
+        """The same rows in e4m3, for a result of x's type; of sorted ones those that belong to an expert."""
+        end = self.offsets[-1:] if self.token_of_row is None else None
+        values, scales = quantise_rows(_readable(self.x), end)
         return self._replace(x=values, scales=scales, dtype=self.x.dtype)
 
     def in_order(self) -> Rows:

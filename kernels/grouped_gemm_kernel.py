@@ -17,9 +17,9 @@ accumulator lie in the same thread, so the product silu(gate) * up costs no exch
 
 With SCALED x and w are e4m3: a row of x and a row of w each have an fp32 scale, those of w right behind its expert's
 last row (see scaled_experts.py). One product of two scales is left of them after the sum over K, so they cost nothing
-in the loop. Hopper's tensor cores add e4m3 products with 13 bits behind the leading one, whatever the type of the sum
-(DeepSeek-V3, arXiv 2412.19437, section 3.3.2). With PROMOTE they sum so many columns of x and w, and these sums are
-added in fp32 outside of them; with 0 they sum all of K.
+in the loop. Ada's and Hopper's tensor cores add e4m3 products with 13 bits behind the leading one, whatever the type of
+the sum (DeepSeek-V3, arXiv 2412.19437, section 3.3.2; SageAttention2, arXiv 2411.10958). With PROMOTE they sum so many
+columns of x and w, and these sums are added in fp32 outside of them; with 0 they sum all of K.
 """
 
 # triton.jit compiles these functions from their source: constexpr is the only annotation it knows, and capitals

@@ -30,8 +30,9 @@ class Device(NamedTuple):
 
     @property
     def sums_e4m3_in_few_bits(self) -> bool:
-        """Whether tensor cores sum products of e4m3 less precisely than fp32. The interpreter takes that path."""
-        return self.capability[0] == 9 or self.is_interpreter
+        """Whether tensor cores sum products of e4m3 less precisely than fp32: Ada's and Hopper's (SageAttention2, arXiv
+        2411.10958). The interpreter takes that path."""
+        return (8, 9) <= self.capability < (10, 0) or self.is_interpreter
 
     @property
     def is_interpreter(self) -> bool:

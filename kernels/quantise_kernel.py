@@ -1,7 +1,7 @@
 """The Triton kernel that quantises rows to e4m3."""
 
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-incomplete-defs, allow-untyped-decorators
-# ruff: noqa: N803
+# ruff: noqa: N803, SIM102
 from __future__ import annotations
 
 import triton
@@ -22,13 +22,18 @@ def rounded_to_e4m3(x):
 
 
 @triton.jit
-def quantise_kernel(x, values, scales, K, least, factor, BLOCK: tl.constexpr, ROUND: tl.constexpr):
+def quantise_kernel(
+    x, values, scales, end, K, least, factor, BLOCK: tl.constexpr, ROUND: tl.constexpr, UP_TO_END: tl.constexpr
+):
     """values[r], scales[r]: x[r, :K] in e4m3, and what to multiply it with. One row for each program.
 
     `least` is what the largest magnitude counts for at least, `factor` 1 / 448. With ROUND the cast is left nothing
-    to round.
+    to round. With UP_TO_END rows from `end` (one int32) on are left alone; without it is not read.
     """
     row = tl.program_id(0).to(tl.int64)
+    if UP_TO_END:
+        if row >= tl.load(end):
+            return
     column = tl.arange(0, BLOCK)
     wide = tl.load(x + row * K + column, mask=column < K, other=0.0).to(tl.float32)
     scale = tl.maximum(tl.max(tl.abs(wide), 0), least) * factor

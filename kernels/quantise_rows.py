@@ -13,10 +13,11 @@ COLUMNS_PER_WARP = 1024
 """32 a thread: a row stays in registers between the search for its largest number and its scaling."""
 
 
-def quantise_rows(x: Tensor) -> Quantised:
+def quantise_rows(x: Tensor, end: Tensor | None = None) -> Quantised:
     """x [R, K] as e4m3 [R, K] and scales [R], bit for bit what e4m3.quantise gives for finite rows.
 
-    Raises ValueError for a GPU without e4m3.
+    `end` [1] (int32, on x's device): rows from there on are not read, and undefined in what is returned. Raises
+    ValueError for a GPU without e4m3.
     """
     check_e4m3(x)
     rows, columns = x.shape
@@ -31,11 +32,13 @@ def quantise_rows(x: Tensor) -> Quantised:
             x.contiguous(),
             values,
             scales,
+            scales if end is None else end,
             columns,
             LEAST_LARGEST,
             1 / LARGEST,
             BLOCK=block,
             ROUND=device_of(x).capability < (9, 0),
+            UP_TO_END=end is not None,
             num_warps=min(max(1, block // COLUMNS_PER_WARP), 16),
         )
     return Quantised(values, scales)

@@ -12,6 +12,9 @@ from dwdp_lab.cli.transfer_options import (
     Drawn,
     add_transfer_options,
     check_transfer_options,
+    command_of,
+    cut_of,
+    evict_option,
     run_bench,
     show_head,
     size_option,
@@ -19,7 +22,6 @@ from dwdp_lab.cli.transfer_options import (
 )
 from dwdp_lab.scenario.errors import ScenarioError, nearest
 from dwdp_lab.scenario.strategy import PeerOrder
-from dwdp_lab.timeline.words import size
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -54,17 +56,14 @@ def call(options: argparse.Namespace) -> int:
     share = size_option("--share", options.share, 6 << 10, 64 << 30)
     slices = _slices(options.slices, share)
     orders = tuple(dict.fromkeys(_order(text) for text in options.orders.split(",")))
-    evict = None if options.evict is None else size_option("--evict", options.evict, 0, 1 << 32)
+    evict = evict_option(options)
     check_transfer_options(options)
     from dwdp_lab.measure.transfers.contention import bench_contention
     from dwdp_lab.measure.transfers.contention_cases import ContentionOptions
 
     chosen = ContentionOptions(share, slices, orders, options.repeats, options.seed, evict)
-    command = (
-        f"dwdp-lab bench contention --machine {options.machine} --ranks {options.ranks} --share {share} --slices "
-        f"{','.join('none' if step is None else str(step) for step in slices)} --orders {','.join(orders)} "
-        f"--repeats {options.repeats} --seed {options.seed}" + ("" if evict is None else f" --evict {evict}")
-    )
+    cuts = ",".join("none" if step is None else str(step) for step in slices)
+    command = command_of("contention", options, share=share, slices=cuts, orders=",".join(orders))
     return run_bench(
         options,
         lambda ranks, progress: bench_contention(ranks, options.machine, chosen, command, progress),
@@ -105,8 +104,7 @@ def draw(record: dict[str, Any]) -> Mapping[str, Drawn]:
     for one in record["levels"]:
         if one["measured"]:
             case = one["order"], one["slice_bytes"], one["phases"]
-            cut = "whole" if one["slice_bytes"] is None else size(one["slice_bytes"])
-            name = "-".join(("levels", one["order"], cut, one["phases"])).replace(" ", "-").lower()
+            name = "-".join(("levels", one["order"], cut_of(one), one["phases"])).replace(" ", "-").lower()
             found[name] = level_shares_chart(record, *case)
     return found
 
@@ -117,7 +115,7 @@ def show(console: Console, record: dict[str, Any]) -> None:
     readers = table_of("readers of one source", "slice", "readers", "GB/s together", "GB/s each", "fairness")
     for row in record["readers"]:
         each = ", ".join(f"{rate:.2f}" for rate in row["gbps_each"])
-        cells = _cut(row), str(row["readers"]), f"{row['gbps']:.2f}", each, f"{row['fairness']:.3f}"
+        cells = cut_of(row), str(row["readers"]), f"{row['gbps']:.2f}", each, f"{row['fairness']:.3f}"
         readers.add_row(*cells)
     console.print(readers)
     title = "all ranks pulling at once, GB/s per rank"
@@ -125,19 +123,15 @@ def show(console: Console, record: dict[str, Any]) -> None:
     for row in record["pulls"]:
         simulated = [row["simulated_gbps"].get(name) for name in ("slices", "stages")]
         rates = ["" if rate is None else f"{rate:.2f}" for rate in (row["gbps"], *simulated)]
-        pulls.add_row(row["order"], _cut(row), row["phases"], *rates, f"{row['fairness']:.3f}")
+        pulls.add_row(row["order"], cut_of(row), row["phases"], *rates, f"{row['fairness']:.3f}")
     console.print(pulls)
     title = "share of reading time with 1, 2, ... readers on the source, %"
     levels = table_of(title, "peer order", "slice", "phases", "measured", "simulated")
     for row in record["levels"]:
-        levels.add_row(row["order"], _cut(row), row["phases"], _percent(row["measured"]), _percent(row["simulated"]))
+        levels.add_row(row["order"], cut_of(row), row["phases"], _percent(row["measured"]), _percent(row["simulated"]))
     for name, shares in record["closed_forms"].items():
         levels.add_row(f"closed form, {name}", "", "", _percent(shares), "")
     console.print(levels)
-
-
-def _cut(row: dict[str, Any]) -> str:
-    return "whole" if row["slice_bytes"] is None else size(row["slice_bytes"])
 
 
 def _percent(shares: list[float] | None) -> str:

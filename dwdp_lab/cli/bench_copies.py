@@ -12,6 +12,9 @@ from dwdp_lab.cli.transfer_options import (
     Drawn,
     add_transfer_options,
     check_transfer_options,
+    command_of,
+    cut_of,
+    evict_option,
     run_bench,
     show_head,
     size_option,
@@ -43,17 +46,13 @@ def call(options: argparse.Namespace) -> int:
     """Measure what the options ask for. Returns the exit status."""
     largest = size_option("--largest", options.largest, 64 << 10, 64 << 30)
     share = size_option("--share", options.share, 64 << 10, 64 << 30)
-    evict = None if options.evict is None else size_option("--evict", options.evict, 0, 1 << 32)
+    evict = evict_option(options)
     check_transfer_options(options)
     from dwdp_lab.measure.transfers.copies import bench_copies
     from dwdp_lab.measure.transfers.copies_cases import CopyOptions
 
     chosen = CopyOptions(largest, share, options.repeats, options.seed, evict)
-    command = (
-        f"dwdp-lab bench copies --machine {options.machine} --ranks {options.ranks} --largest {largest} "
-        f"--share {share} --repeats {options.repeats} --seed {options.seed}"
-        + ("" if evict is None else f" --evict {evict}")
-    )
+    command = command_of("copies", options, largest=largest, share=share)
     return run_bench(
         options,
         lambda ranks, progress: bench_copies(ranks, options.machine, chosen, command, progress),
@@ -101,6 +100,5 @@ def show(console: Console, record: dict[str, Any]) -> None:
     if record["orders"]:
         orders = table_of("all ranks pulling at once, GB/s per rank", "peer order", "slice", "GB/s")
         for order in record["orders"]:
-            step = "whole" if order["slice_bytes"] is None else size(order["slice_bytes"])
-            orders.add_row(order["order"], step, f"{order['gbps_per_rank']:.2f}")
+            orders.add_row(order["order"], cut_of(order), f"{order['gbps_per_rank']:.2f}")
         console.print(orders)

@@ -15,6 +15,7 @@ from rich.table import Table
 from dwdp_lab.cli.output import add_json_option, check_json, console_for, emit, working, write_text
 from dwdp_lab.scenario.allowed import SizeWord
 from dwdp_lab.scenario.errors import ScenarioError
+from dwdp_lab.timeline.words import size
 
 if TYPE_CHECKING:
     from dwdp_lab.execute.ranks import OnProgress, Ranks
@@ -81,6 +82,24 @@ def size_option(option: str, text: str, least: int, most: int = 1 << 40) -> int:
     if not (least <= nbytes <= most):
         raise ScenarioError(option, text, f"must be from {least} to {most} bytes")
     return nbytes
+
+
+def evict_option(options: argparse.Namespace) -> int | None:
+    """What `--evict` says. Raises ScenarioError."""
+    return None if options.evict is None else size_option("--evict", options.evict, 0, 1 << 32)
+
+
+def command_of(bench: str, options: argparse.Namespace, **own: object) -> str:
+    """What measures the same again; `own` are the options that only this bench has."""
+    asked = {"machine": options.machine, "ranks": options.ranks, **own}
+    asked |= {"repeats": options.repeats, "seed": options.seed, "evict": evict_option(options)}
+    words = (f"--{name} {value}" for name, value in asked.items() if value is not None)
+    return f"dwdp-lab bench {bench} {' '.join(words)}"
+
+
+def cut_of(row: dict[str, Any]) -> str:
+    """How large the slices of a row of a record are."""
+    return "whole" if row["slice_bytes"] is None else size(row["slice_bytes"])
 
 
 def run_bench(

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Iterator
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from dwdp_lab.execute.channel import Channel, Door
 from dwdp_lab.execute.failures import RankFailed, RunStopped
@@ -103,8 +103,8 @@ class RankGroup:
     def messages(self, until: type) -> Iterator[tuple[int, Any]]:
         """(rank, message) as they come, until every rank has sent one of type `until`.
 
-        What ranks gather among themselves is passed on here and not yielded. Raises RankFailed when a rank
-        fails or dies, and RunStopped when another thread calls `kill`.
+        What ranks gather among themselves is passed on here and not yielded. Raises RankFailed when a rank fails or
+        dies, or all wait for each other at different places, and RunStopped when another thread calls `kill`.
         """
         talking = dict(self.channels)
         gathering: dict[str, dict[int, tuple[Any, list[int]]]] = {}
@@ -126,6 +126,8 @@ class RankGroup:
                         yield rank, message
                         if isinstance(message, until):
                             del talking[rank]
+                    if gathering and sum(map(len, gathering.values())) == len(talking):
+                        self._raise_parted(gathering)
         finally:
             for parts in gathering.values():
                 _close_files(parts)
@@ -159,6 +161,13 @@ class RankGroup:
         rank, failure = min(failures.items(), key=lambda item: item[1].at_ns if item[1] else 0)
         text = self._how_died(rank) if failure is None else failure.traceback_text
         raise RankFailed(rank, text, log_tail(self.folder, rank))
+
+    def _raise_parted(self, gathering: dict[str, dict[int, tuple[Any, list[int]]]]) -> NoReturn:
+        """Nobody can go on: raise for the rank that is where the fewest are."""
+        places = "; ".join(f"{name!r}: {sorted(parts)}" for name, parts in gathering.items())
+        fewest = min(gathering.values(), key=lambda parts: len(parts))
+        rank = min(fewest)
+        raise RankFailed(rank, f"ranks wait for each other at different places ({places})", log_tail(self.folder, rank))
 
     def _how_died(self, rank: int) -> str:
         if self.launcher == "torchrun":

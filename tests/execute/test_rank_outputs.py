@@ -28,6 +28,7 @@ from dwdp_lab.scenario.scenario import Scenario
 
 pytestmark = pytest.mark.ranks
 
+BF16_MODEL = MODEL | {"dtype": "bf16", "expert_dtype": "bf16"}
 DEP_FORMS: list[dict[str, Any]] = [
     {"strategy.dep_form": "all_to_all", "strategy.dep_rows": "per_rank"},
     {"strategy.dep_form": "all_to_all", "strategy.dep_rows": "per_expert"},
@@ -83,10 +84,14 @@ def test_dep_forms(three_ranks: Ranks, form: dict[str, Any], model: dict[str, An
     assert_equals_oracle(work, three_ranks.run(work, outputs=True))
 
 
+@pytest.mark.parametrize("model", [MODEL, BF16_MODEL, SCALED_MODEL], ids=["fp32", "bf16", "scaled"])
 @pytest.mark.parametrize("form", DEP_FORMS, ids=lambda form: "-".join(form.values()))
-def test_dep_with_a_rank_that_has_nothing_to_do(three_ranks: Ranks, form: dict[str, Any]) -> None:
-    work = scenario(3, [[17, 3], [], [1]], **{"strategy.name": "dep"}, **form)
-    assert_equals_oracle(work, three_ranks.run(work, outputs=True))
+def test_dep_with_ranks_that_have_little_or_nothing_to_do(
+    three_ranks: Ranks, form: dict[str, Any], model: dict[str, Any]
+) -> None:
+    for lengths in ([[17, 3], [], [1]], [[1], [], []]):  # of one token few ranks get a row
+        work = scenario(3, lengths, model=model, **{"strategy.name": "dep"}, **form)
+        assert_equals_oracle(work, three_ranks.run(work, outputs=True))
 
 
 def test_a_rank_without_tokens(two_ranks: Ranks) -> None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import triton
 from dwdp_kernels.gemm_config import GemmConfig, Kind
 from dwdp_kernels.grouped_gemm_kernel import grouped_gemm_kernel
+from dwdp_kernels.launch import Device
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -35,6 +36,7 @@ def compile_gemm(
 ) -> Compiled:
     """Compile as launching would: every pointer, K and the output's width are multiples of 16."""
     tma = config.weights != "plain" and capability >= (9, 0)
+    few_bits = Device("none that is here", capability, 1).sums_e4m3_in_few_bits
     kinds = {
         "x": f"*{element}",
         "x_scales": "*fp32",
@@ -55,7 +57,7 @@ def compile_gemm(
         "WHOLE_K": whole_k,
         "STORES": config.stores,
         "SCALED": element == "fp8e4nv",
-        "PROMOTE": config.promote if element == "fp8e4nv" and capability[0] == 9 else 0,
+        "PROMOTE": config.promote if element == "fp8e4nv" and few_bits else 0,
     }
     names = grouped_gemm_kernel.arg_names
     source = ASTSource(

@@ -114,6 +114,17 @@ def test_hopper_multiplies_e4m3_by_wgmma_and_waits_for_none_but_promoted_sums(ki
     assert not made.spills
 
 
+@pytest.mark.parametrize(("capability", "adds"), [((8, 9), True), ((9, 0), True), ((10, 0), False)])
+def test_sums_are_promoted_where_tensor_cores_keep_few_bits(capability: tuple[int, int], adds: bool) -> None:
+    """Ada's do as Hopper's; what is added outside of them shows as additions, one for each of a thread's sums."""
+    config = GemmConfig(128, 128, 64, stages=3, weights="plain", promote=256)
+    made = compile_gemm(config, "product", capability, "fp8e4nv")
+    added = len(re.findall(r"^\s*add(?:\.rn)?\.f32 ", made.ptx, re.MULTILINE))
+    sums = config.block_m * config.block_n // (32 * config.warps)
+    assert (added >= sums) == adds
+    assert not made.spills
+
+
 def test_devices_before_hopper_use_plain_loads_and_tensor_cores() -> None:
     made = compile_gemm(GemmConfig(128, 128, 32, stages=4), "product", (8, 0))
     assert instructions(made.ptx, r"mma\.sync")

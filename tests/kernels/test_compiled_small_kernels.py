@@ -56,12 +56,15 @@ def test_they_compile_without_local_memory(element: str, capability: int) -> Non
 
 @pytest.mark.parametrize("capability", [89, 90, 100])
 @pytest.mark.parametrize(("block", "warps"), [(1024, 1), (8192, 8)])
+@pytest.mark.parametrize("up_to_end", [False, True])
 def test_quantising_keeps_rows_in_registers_and_casts_by_one_instruction(
-    capability: int, block: int, warps: int
+    capability: int, block: int, warps: int, up_to_end: bool
 ) -> None:
     kinds = {"x": "*bf16", "values": "*fp8e4nv", "scales": "*fp32", "K": "i32", "least": "fp32", "factor": "fp32"}
+    kinds["end"] = "*i32" if up_to_end else "*fp32"
     rounds = capability < 90
-    ptx = compiled(quantise_kernel, kinds, {"BLOCK": block, "ROUND": rounds}, capability, warps)
+    fixed = {"BLOCK": block, "ROUND": rounds, "UP_TO_END": up_to_end}
+    ptx = compiled(quantise_kernel, kinds, fixed, capability, warps)
     assert ("cvt.rn.satfinite.e4m3x2.f32" in ptx) == (not rounds), (
         "elsewhere by way of fp16, with nothing left to round"
     )

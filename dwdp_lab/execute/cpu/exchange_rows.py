@@ -90,7 +90,8 @@ def unpacked(rows: Tensor, like: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """The inverse of `packed`, with the types of `like`."""
     widths = [part.shape[1] * part.dtype.itemsize for part in like]
     parts = zip(torch.split(rows, widths, 1), like, strict=True)
-    return tuple(column.contiguous().view(part.dtype) for column, part in parts)
+    # always copied: columns of a single row, or of none, count as contiguous, and begin where no wider type may
+    return tuple(column.clone(memory_format=torch.contiguous_format).view(part.dtype) for column, part in parts)
 
 
 def as_bytes(rows: Tensor) -> Tensor:

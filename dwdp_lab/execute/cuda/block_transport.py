@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 
 import torch
@@ -42,50 +43,42 @@ class BlockTransport:
     def exchange(
         self, stack: ExitStack, session: RankSession, own: Held, wanted: Mapping[int, Sequence[int]]
     ) -> dict[int, int]:
-        counts, _ = session.gather("blocks of experts", len(own.blocks))
-        theirs: dict[int, list[int]] = {peer: [] for peer in wanted}
-        at_once = max(1, IN_FLIGHT // session.ranks**2)
-        for first in range(0, max(counts), at_once):
-            part = own.blocks[first : first + at_once]
-            if self.handles == "fabric":
-                self._adopt_fabric(stack, session, part, theirs)
-            else:
-                arriving = [max(0, min(at_once, count - first)) for count in counts]
-                self._adopt_descriptors(stack, session, part, theirs, arriving)
-        if self.handles == "fabric":
-            session.gather("fabric handles adopted", None)  # unlike descriptors they keep nothing alive on their way
+        adopt = self._adopt_fabric if self.handles == "fabric" else self._adopt_descriptors
+        theirs = adopt(stack, session, own.blocks, wanted)
         return {peer: range_of(stack, self.memory, theirs[peer], sizes) for peer, sizes in wanted.items()}
 
     def tensor(self, address: int, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         return self.memory.tensor(address, shape, dtype)
 
     def _adopt_fabric(
-        self, stack: ExitStack, session: RankSession, part: Sequence[int], theirs: dict[int, list[int]]
-    ) -> None:
-        exported, _ = session.gather("fabric handles", [self.memory.export(block, "fabric") for block in part])
-        for peer, blocks in theirs.items():
-            blocks += [adopted(stack, self.memory, handle) for handle in exported[peer]]
+        self, stack: ExitStack, session: RankSession, own: Sequence[int], peers: Iterable[int]
+    ) -> dict[int, list[int]]:
+        exported, _ = session.gather("fabric handles", [self.memory.export(block, "fabric") for block in own])
+        try:
+            return {peer: [adopted(stack, self.memory, handle) for handle in exported[peer]] for peer in peers}
+        finally:  # handles keep nothing alive on their way, so all wait here, also for one who could not adopt them
+            session.gather("fabric handles adopted", None)
 
     def _adopt_descriptors(
-        self,
-        stack: ExitStack,
-        session: RankSession,
-        part: Sequence[int],
-        theirs: dict[int, list[int]],
-        arriving: Sequence[int],
-    ) -> None:
-        """`arriving`: how many descriptors come from each rank, in rank order."""
-        with ExitStack() as files:
-            mine = [_open_until_closed(files, self.memory.export(block, "descriptor")) for block in part]
-            _, received = session.gather("descriptors", None, mine)
-            for fd in received:
-                files.callback(os.close, fd)
-            coming = iter(received)
-            for rank, count in enumerate(arriving):
-                for _ in range(count):
-                    fd = next(coming)
-                    if rank in theirs:
-                        theirs[rank].append(adopted(stack, self.memory, fd))
+        self, stack: ExitStack, session: RankSession, own: Sequence[int], peers: Iterable[int]
+    ) -> dict[int, list[int]]:
+        """As many at a time as may be on their way; they keep their blocks alive."""
+        counts, _ = session.gather("blocks of experts", len(own))
+        theirs: dict[int, list[int]] = {peer: [] for peer in peers}
+        at_once = max(1, IN_FLIGHT // session.ranks**2)
+        for first in range(0, max(counts), at_once):
+            with ExitStack() as files:
+                part = own[first : first + at_once]
+                mine = [_open_until_closed(files, self.memory.export(block, "descriptor")) for block in part]
+                _, received = session.gather("descriptors", None, mine)
+                for fd in received:
+                    files.callback(os.close, fd)
+                coming = iter(received)
+                for rank, count in enumerate(counts):
+                    for fd in itertools.islice(coming, max(0, min(at_once, count - first))):
+                        if rank in theirs:
+                            theirs[rank].append(adopted(stack, self.memory, fd))
+        return theirs
 
 
 def _open_until_closed(files: ExitStack, exported: int | bytes) -> int:

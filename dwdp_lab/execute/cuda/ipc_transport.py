@@ -40,10 +40,12 @@ class IpcTransport:
     ) -> dict[int, int]:
         exported, _ = session.gather("CUDA IPC handles", self.ipc.export(own.address))
         found = {}
-        for peer in wanted:
-            found[peer] = self.ipc.open(exported[peer])
-            stack.callback(self.ipc.close, found[peer])
-        session.gather("CUDA IPC handles opened", None)  # they keep nothing alive on their way
+        try:
+            for peer in wanted:
+                found[peer] = self.ipc.open(exported[peer])
+                stack.callback(self.ipc.close, found[peer])
+        finally:  # handles keep nothing alive on their way, so all wait here, also for one who could not open them
+            session.gather("CUDA IPC handles opened", None)
         return found
 
     def tensor(self, address: int, shape: Sequence[int], dtype: torch.dtype) -> Tensor:

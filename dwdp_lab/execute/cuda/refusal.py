@@ -72,6 +72,9 @@ def check_fits_kernels(scenario: Scenario) -> None:
         if width % TILE:
             allowed = f"on GPU ranks it must be a multiple of {TILE}, as tensor cores take weights in such tiles"
             raise ScenarioError(f"model.{field}", width, allowed, f"take {-(-width // TILE) * TILE}, or --machine cpu")
+    if scenario.strategy.name == "dep" and model.experts < scenario.ranks:
+        allowed = f"on GPU ranks every one of {scenario.ranks} ranks of dep computes one at least"
+        raise ScenarioError("model.experts", model.experts, allowed, "take fewer ranks, or --machine cpu")
     if scenario.strategy.name == "tensor":
         widths = [len(share_of(model, scenario.ranks, rank).columns) for rank in range(scenario.ranks)]
         if any(width % TILE or not width for width in widths):

@@ -19,20 +19,11 @@ from dwdp_lab.measure.transfers.contention_cases import (
 )
 from dwdp_lab.measure.transfers.contention_levels import Reading, all_reading, level_shares
 from dwdp_lab.measure.transfers.contention_simulated import simulated_readings, simulated_times
-from dwdp_lab.measure.transfers.copies_cases import EVICT
 from dwdp_lab.measure.transfers.pulled_layer import pulled_layer
 from dwdp_lab.measure.transfers.source_readers import rate_fairness, source_readers
 from dwdp_lab.measure.transfers.transfers import MachineName, Sample
 from dwdp_lab.measure.transfers.transfers_head import head
-from dwdp_lab.measure.transfers.transfers_measured import (
-    Key,
-    Measured,
-    ask,
-    check_fits,
-    gbps,
-    measure,
-    spread,
-)
+from dwdp_lab.measure.transfers.transfers_measured import EVICT, Key, Measured, gbps, measure, spread
 from dwdp_lab.program.pull_plan import Slice
 from dwdp_lab.simulate.contention import level_probabilities
 from dwdp_lab.simulate.contention_sharing import sharing_probabilities
@@ -47,12 +38,7 @@ def bench_contention(
     RankFailed when a copy brought wrong bytes.
     """
     pulled_layer(ranks.size, options.share)  # refuses what cannot be pulled before anything is started
-    evict = EVICT[name] if options.evict_bytes is None else options.evict_bytes
-    if name == "cpu":
-        check_fits(ranks.size, options.rank_bytes(ranks.size) + evict)
-    machine = ask(ranks, name)
-    cases = contention_cases(machine, options)
-    measured = measure(ranks, machine, cases, options.repeats, options.seed, evict, progress)
+    measured = measure(ranks, name, options, lambda machine: contention_cases(machine, options), progress)
     return contention_record(measured, options, command)
 
 

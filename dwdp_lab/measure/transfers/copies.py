@@ -7,7 +7,6 @@ from typing import Any
 
 from dwdp_lab.execute.ranks import OnProgress, Ranks
 from dwdp_lab.measure.transfers.copies_cases import (
-    EVICT,
     KIB,
     CopyOptions,
     copy_cases,
@@ -20,15 +19,7 @@ from dwdp_lab.measure.transfers.pulled_layer import pulled_layer
 from dwdp_lab.measure.transfers.source_readers import source_readers
 from dwdp_lab.measure.transfers.transfers import MachineName, Way
 from dwdp_lab.measure.transfers.transfers_head import head
-from dwdp_lab.measure.transfers.transfers_measured import (
-    Key,
-    Measured,
-    ask,
-    check_fits,
-    gbps,
-    measure,
-    spread,
-)
+from dwdp_lab.measure.transfers.transfers_measured import Key, Measured, gbps, measure, spread
 from dwdp_lab.scenario.strategy import PeerOrder
 
 
@@ -40,12 +31,7 @@ def bench_copies(
     Raises ScenarioError for a group of one rank or too little memory, RankFailed when a copy brought wrong bytes.
     """
     pulled_layer(ranks.size, max(options.share, 6 * KIB))  # refuses a group that cannot copy before it is started
-    evict = EVICT[name] if options.evict_bytes is None else options.evict_bytes
-    if name == "cpu":
-        check_fits(ranks.size, options.rank_bytes(ranks.size) + evict)
-    machine = ask(ranks, name)
-    cases = copy_cases(machine, options)
-    measured = measure(ranks, machine, cases, options.repeats, options.seed, evict, progress)
+    measured = measure(ranks, name, options, lambda machine: copy_cases(machine, options), progress)
     return copies_record(measured, options, command)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, get_args
 
 from dwdp_lab.measure.transfers.pulled_layer import pulled_layer
-from dwdp_lab.measure.transfers.transfers import Case, MachineName, Way
+from dwdp_lab.measure.transfers.transfers import Case, Way
 from dwdp_lab.measure.transfers.transfers_measured import Key, Machine
 from dwdp_lab.program.pull_plan import Slice, pull_plan
 from dwdp_lab.scenario.strategy import PeerOrder
@@ -19,8 +19,6 @@ SLICES_AT_MOST = 16384
 ORDER_SLICES = (None, 2 * MIB)
 AHEAD_AT_MOST = 512
 """Copies that a stream surely takes before its first one starts; of more, some would be issued after the start."""
-EVICT: dict[MachineName, int] = {"cpu": 64 * MIB, "cuda": 128 * MIB}
-"""More than the last cache of a processor or GPU of today holds, for most of them."""
 
 
 class CopyOptions(NamedTuple):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import psutil
 
@@ -24,6 +24,10 @@ from dwdp_lab.measure.transfers.transfers import (
     by_repeat,
 )
 from dwdp_lab.scenario.errors import ScenarioError
+
+MIB = 1 << 20
+EVICT: dict[MachineName, int] = {"cpu": 64 * MIB, "cuda": 128 * MIB}
+"""More than the last cache of a processor or GPU of today holds, for most of them."""
 
 Key = tuple[str | int | bool | None, ...]
 """What a case is, such as ("one_copy", 65536)."""
@@ -44,12 +48,6 @@ class Machine(NamedTuple):
     def ways(self) -> tuple[Way, ...]:
         """How copies can be handed over, on every rank."""
         return tuple(way for way in self.abouts[0].ways if all(way in about.ways for about in self.abouts))
-
-
-def ask(ranks: Ranks, name: MachineName) -> Machine:
-    """What ranks run on; starts them if need be."""
-    load = os.getloadavg()[0]
-    return Machine(name, tuple(ranks.perform(ABOUT, name)), load)
 
 
 class Measured(NamedTuple):
@@ -77,22 +75,42 @@ class Measured(NamedTuple):
         return case.rounds * sum(case.round_bytes(rank) for rank in range(self.machine.ranks))
 
 
+class Options(Protocol):
+    """What every bench of transfers can be told. `evict_bytes`: None for what EVICT says."""
+
+    @property
+    def repeats(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def evict_bytes(self) -> int | None: ...
+    def rank_bytes(self, ranks: int) -> int:
+        """What a rank shares and receives at most."""
+
+
 def measure(
     ranks: Ranks,
-    machine: Machine,
-    cases: Mapping[Key, Case],
-    repeats: int,
-    seed: int = 0,
-    evict_bytes: int = 0,
+    name: MachineName,
+    options: Options,
+    cases_of: Callable[[Machine], Mapping[Key, Case]],
     progress: OnProgress | None = None,
 ) -> Measured:
-    """Measure all cases. Raises what `Ranks.perform` raises."""
-    plan = Plan(machine.name, tuple(cases.values()), repeats, seed, evict_bytes)
+    """Start the ranks if need be, and measure the cases that suit what they run on.
+
+    Raises ScenarioError for too little memory, and what `Ranks.perform` raises.
+    """
+    evict = EVICT[name] if options.evict_bytes is None else options.evict_bytes
+    if name == "cpu":
+        _check_fits(ranks.size, options.rank_bytes(ranks.size) + evict)
+    load = os.getloadavg()[0]
+    machine = Machine(name, tuple(ranks.perform(ABOUT, name)), load)
+    cases = cases_of(machine)
+    plan = Plan(name, tuple(cases.values()), options.repeats, options.seed, evict)
     reports = tuple(ranks.perform(JOB, plan, progress))
     return Measured(machine, plan, reports, {key: number for number, key in enumerate(cases)})
 
 
-def check_fits(ranks: int, rank_bytes: int) -> None:
+def _check_fits(ranks: int, rank_bytes: int) -> None:
     """Raise ScenarioError when CPU ranks that share, receive and write so much would need more memory than is free."""
     needed = ranks * (rank_bytes + PROCESS_BYTES)
     free = psutil.virtual_memory().available

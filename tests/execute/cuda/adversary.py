@@ -114,7 +114,8 @@ class World:
             chosen.step()
 
     def _await_turn(self, me: Host) -> None:
-        me.turn.acquire()
+        if self._failure is None:  # else nobody gives turns any more, and who clean up must not wait for one
+            me.turn.acquire()
         if self._failure is not None:
             raise Abandoned(str(self._failure)) from self._failure
 

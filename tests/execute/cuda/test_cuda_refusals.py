@@ -89,6 +89,15 @@ def test_the_kernels_need_whole_tiles_of_one_type() -> None:
     check_fits_kernels(tensor.replace(**{"model.expert_intermediate": 48}))
 
 
+def test_a_rank_of_dep_needs_an_expert() -> None:
+    few = scenario(3, [[1]] * 3, **{"model.experts": 2, "model.top_k": 1})
+    check_fits_kernels(few)
+    error = refusal(check_fits_kernels, few.replace(**{"strategy.name": "dep"}))
+    assert (error.field, error.value) == ("model.experts", 2)
+    assert "Take fewer ranks" in str(error)
+    check_fits_kernels(few.replace(**{"strategy.name": "dep", "model.experts": 3}))
+
+
 def test_experts_in_e4m3_go_with_any_type_of_the_model() -> None:
     base = scenario(2, [[1]] * 2, **{"model.expert_dtype": "fp8_channel"})
     for dtype in ("bf16", "fp16", "fp32"):

@@ -16,7 +16,8 @@ from dwdp_kernels.e4m3 import largest_error, quantise
 from dwdp_kernels.expert_mlp import LayerConfig, expert_mlp
 from dwdp_kernels.expert_table import ExpertTable
 from dwdp_kernels.gemm_config import GemmConfig, WeightLoads
-from dwdp_kernels.grouped_gemm import grouped_gemm
+from dwdp_kernels.grouped_gemm import Rows, grouped_gemm, multiply
+from dwdp_kernels.launch import device_of
 from dwdp_kernels.quantise_rows import quantise_rows
 from dwdp_kernels.scaled_experts import pack_experts, quantise_experts, quantised_experts, scaled_expert_table
 from dwdp_kernels.scaled_grouped_mlp import scaled_grouped_mlp
@@ -51,6 +52,10 @@ class Case(NamedTuple):
     def table(self, buffers: int = 0) -> ExpertTable:
         packed = spread_over_buffers(list(self.packed), buffers) if buffers else self.packed
         return scaled_expert_table(packed, self.n, self.k)
+
+
+def packed_table(weights: Tensor) -> ExpertTable:
+    return scaled_expert_table(pack_experts(quantise_experts(weights)), *weights.shape[1:])
 
 
 def case_of(counts: list[int], k: int, n: int, dtype: torch.dtype = torch.bfloat16) -> Case:
@@ -101,6 +106,35 @@ def test_promoted_sums_are_as_exact_as_bf16_rounding() -> None:
     )
     assert promoted <= largest_error(7168, 512)
     assert promoted <= fast <= largest_error(7168)
+
+
+def test_promoting_is_what_makes_sums_exact() -> None:
+    """Numbers of one sign, so that what is cut off adds up, and results of fp32, whose rounding does not hide it."""
+    drawn = grouped_case([500, 0, 300], 7168, 256, torch.float32, device="cuda")
+    if not device_of(drawn.x).sums_e4m3_in_few_bits:
+        pytest.skip("tensor cores of this GPU sum in fp32")
+    x, table = drawn.x.abs(), packed_table(torch.stack(drawn.weights).abs())
+    exact = exact_products(x, table, drawn.offsets)
+    tile = GemmConfig(128, 128, 128, stages=3)
+    fast, promoted = (
+        relative_error(grouped_gemm(x, table, drawn.offsets, replace(tile, promote=promote)), exact)
+        for promote in (0, 512)
+    )
+    assert promoted < fast / 2
+    assert fast <= largest_error(7168)
+
+
+def test_rows_of_no_expert_are_left_alone() -> None:
+    case = case_of([300, 0, 200], 768, 256)
+    x = torch.cat([case.x, case.x.new_full((1000, 768), math.nan)])
+    rows = Rows(x, case.offsets).quantised()
+    sorted_ones, expected = rows.x[:500].view(torch.uint8), quantise(case.x)
+    assert rows.scales is not None
+    assert torch.equal(sorted_ones, expected.values.view(torch.uint8))
+    assert torch.equal(rows.scales[:500], expected.scales)
+    tile = GemmConfig(128, 128, 128, stages=3)
+    product = multiply(rows, case.table(), "product", tile)[:500]
+    assert torch.equal(product, grouped_gemm(case.x, case.table(), case.offsets, tile))
 
 
 @pytest.mark.parametrize("loads", ["reach", "each", "plain"])

@@ -20,7 +20,15 @@ from dwdp_kernels.scaled_experts import pack_experts, quantise_experts, quantise
 from dwdp_kernels.scaled_grouped_mlp import scaled_grouped_mlp
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_cases import RoutedCase, counts_of_rows, grouped_case, relative_error, routed_case, spread_over_buffers
+from kernel_cases import (
+    RoutedCase,
+    counts_of_rows,
+    fill_what_torch_empty_makes,
+    grouped_case,
+    relative_error,
+    routed_case,
+    spread_over_buffers,
+)
 from scaled_cases import exact_products
 from torch import Tensor
 
@@ -75,6 +83,23 @@ def test_rows_are_quantised_to_the_very_numbers_that_torch_makes(
     assert (made.values.dtype, made.scales.dtype) == (E4M3, torch.float32)
     assert torch.equal(made.scales, expected.scales)
     assert torch.equal(made.exact(), expected.exact())
+
+
+@pytest.mark.parametrize("belonging", [0, 5, 9])
+def test_rows_of_no_expert_are_not_quantised(belonging: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an all-gather all but a rank's own share of the visits are such."""
+    x = torch.randn(9, 48)
+    x[belonging:] = 0.0
+    offsets = torch.tensor([0, belonging // 2, belonging], dtype=torch.int32)
+    fill_what_torch_empty_makes(monkeypatch, 5.0)
+    rows = Rows(x, offsets).quantised()
+    assert rows.scales is not None
+    assert torch.equal(rows.scales[:belonging], quantise(x[:belonging]).scales)
+    assert rows.scales[belonging:].eq(5.0).all()
+    assert rows.x[belonging:].float().eq(5.0).all()
+    gathered = Rows(x, offsets, torch.arange(9, dtype=torch.int32)).quantised()
+    assert gathered.scales is not None
+    assert torch.equal(gathered.scales, quantise(x).scales), "which of them belong to nobody is not known before"
 
 
 @given(counts=counts_of_rows(), k=SIZES, n=SIZES, dtype=st.sampled_from(TYPES), config=configs(), data=st.data())
