@@ -9,6 +9,11 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(firstword $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$each -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$each; done) python3)
 
+# As many processes run tests side by side; 0: none beside make's own.
+WORKERS ?= 2
+# A file's tests stay together, as they share what is slow to make; in the tree's order, so that no long file comes last.
+SIDE_BY_SIDE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 # Further options for JupyterLab, such as LAB_ARGS="--no-browser --port=8890".
 LAB_ARGS ?=
 AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -57,11 +62,11 @@ types: $(VENV)/.ready
 	$(BIN)/mypy
 
 unit: $(VENV)/.ready
-	$(IN_VENV) $(BIN)/pytest
+	$(IN_VENV) $(BIN)/pytest $(SIDE_BY_SIDE) -m "not gpu and not browser"
 
 notebooks: $(VENV)/.ready
 	@# learner notebooks note what was solved: here, not in the progress of whoever runs the tests
-	$(if $(NOTEBOOKS),$(IN_VENV) DWDP_LAB_PROGRESS=$(CURDIR)/$(VENV)/progress.json $(BIN)/pytest --nbval --nbval-cell-timeout=120 --timeout=180 -x $(NOTEBOOKS))
+	$(if $(NOTEBOOKS),$(IN_VENV) DWDP_LAB_PROGRESS=$(CURDIR)/$(VENV)/progress.json $(BIN)/pytest $(SIDE_BY_SIDE) --nbval --nbval-cell-timeout=120 --timeout=180 -x $(NOTEBOOKS))
 
 test-browser: $(VENV)/.browser  ## the control room in a real Chromium (Debian: apt install chromium)
 	$(IN_VENV) $(BIN)/pytest tests/browser
@@ -76,7 +81,7 @@ $(VENV)/.browser: $(VENV)/.ready
 
 test-gpu: $(VENV)/.ready  ## the tests that need NVIDIA GPUs, and the notebooks, whose ranks are GPU ranks there
 	$(IN_VENV) $(BIN)/pytest -m gpu
-	$(MAKE) notebooks
+	$(MAKE) notebooks WORKERS=0
 
 format: $(VENV)/.ready  ## put the code into its standard form
 	$(BIN)/ruff check --fix .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -68,6 +69,26 @@ def _time_once(run: Run, i: int) -> float:
     end.record()
     end.synchronize()
     return 1e3 * float(begin.elapsed_time(end))
+
+
+def time_back_to_back(run: Run, repeats: int, settle: int) -> Timing:
+    """Time runs that follow each other without a pause, after `settle` more of them.
+
+    A device under full load lowers its clock within some tens of milliseconds, and raises it again while it waits:
+    between runs of `time_runs` it does. Here the host must be ahead, so a run has to take the device longer than it
+    takes the host to queue it. Each run gets the same inputs.
+    """
+    cuda: Any = torch.cuda  # not fully typed
+    marks = [cuda.Event(enable_timing=True) for _ in range(repeats + 1)]
+    cuda._sleep(HEAD_START_CYCLES)
+    for _ in range(settle):
+        run(0)
+    marks[0].record()
+    for mark in marks[1:]:
+        run(0)
+        mark.record()
+    marks[-1].synchronize()
+    return _timing([1e3 * float(begin.elapsed_time(end)) for begin, end in pairwise(marks)])
 
 
 def _timing(times: list[float]) -> Timing:

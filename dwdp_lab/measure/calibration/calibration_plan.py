@@ -12,11 +12,19 @@ from dwdp_lab.scenario.strategy import StrategyName
 
 MIB = 1 << 20
 
+SETTLE_US = 60_000.0
+"""Under full load a GPU's clock falls to what the power limit allows within some tens of milliseconds: from 1,960 to
+1,710 MHz on an H200. What is timed after that is what passes of many tokens, one after another, get."""
+
+FULL_LOAD_TOKENS = 4096
+"""With so many tokens experts' products are limited by FLOPs, not by reading weights."""
+
 
 class CalibrationPlan(NamedTuple):
     """Kernels to time, and scenarios to run by what their operations are samples of. `passes`: as often each is run.
 
-    `beside` pulls all the time while it computes; its replicated run is what that is compared with.
+    `beside` pulls all the time while it computes; its replicated run is what that is compared with. Of runs that last
+    longer than `settle_us` only what begins after it is a sample of compute: by then the clock is a sustained one.
     """
 
     kernels: KernelPlan
@@ -25,6 +33,7 @@ class CalibrationPlan(NamedTuple):
     exchanges: tuple[Scenario, ...]
     beside: Scenario
     passes: int
+    settle_us: float = 0.0
 
     def scenarios(self) -> list[Scenario]:
         """All that are run once a pass."""
@@ -36,8 +45,9 @@ def calibration_plan(machine: MachineName, ranks: int, quick: bool = False) -> C
     plan = _cpu_plan(ranks) if machine == "cpu" else _cuda_plan(ranks)
     if not quick:
         return plan
-    kernels = plan.kernels._replace(least_us=plan.kernels.least_us / 10)
-    return plan._replace(kernels=kernels, passes=1)
+    kernels = plan.kernels._replace(least_us=plan.kernels.least_us / 10, settle_us=plan.kernels.settle_us / 10)
+    brief = tuple(one.replace(**{"workload.steps": 2}) for one in plan.compute)
+    return plan._replace(kernels=kernels, compute=brief, passes=1)
 
 
 def _model(name: str, layers: int, **fields: Any) -> dict[str, Any]:
@@ -73,10 +83,9 @@ def _cpu_plan(ranks: int) -> CalibrationPlan:
     compute = [_scenario(narrow, ranks, *size, "replicated", 2) for size in _sizes((16, 64, 256, 1024, 4096))]
     compute += [_scenario(wide, ranks, *size, "replicated", 2) for size in _sizes((16, 64, 256, 1024))]
     alone = {"overlap": False, "weight_view": "merged"}
-    sliced = alone | {"slice_bytes": 4096, "peer_order": "interleaved"}
     pulls = [
-        _scenario(model, ranks, 4, 4, "dwdp", 2, **knobs)
-        for model, knobs in product((narrow, wide, heavy), (alone, sliced))
+        _scenario(model, ranks, 4, 4, "dwdp", 2, **alone, **knobs)
+        for model, knobs in product((narrow, wide, heavy), ({}, *_sliced(1024, 2048, 4096)))
     ]
     exchanges = [
         _scenario(model, ranks, tokens, 256, "dep", 2, dep_form=form)
@@ -100,17 +109,16 @@ def _cuda_plan(ranks: int) -> CalibrationPlan:
         tuple(Product(rows, *size) for rows, size in product((64, 1024, 16384), ((2048, 2048), (4096, 8192)))),
         tuple(Core(tokens, 32, 4, 128) for tokens in (512, 2048, 8192)),
         (16 * MIB, 256 * MIB, 1024 * MIB),
-        20_000,
+        80_000,
+        SETTLE_US,
     )
     tokens = (64, 512, 4096, 16384, 32768)
-    compute = [_scenario(small, ranks, *size, "replicated", 2) for size in _sizes(tokens, 4096)]
-    compute += [_scenario(large, ranks, *size, "replicated", 2) for size in _sizes(tokens[1:-1], 4096)]
+    compute = [_lasting(small, ranks, *size, 12 * 16384) for size in _sizes(tokens, 4096)]
+    compute += [_lasting(large, ranks, *size, 7 * 16384) for size in _sizes(tokens[1:-1], 4096)]
     alone = {"overlap": False, "weight_view": "merged"}
     pulls = [
         _scenario(model, ranks, 64, 64, "dwdp", 2, **alone, **knobs)
-        for model, knobs in product(
-            (small, large), ({}, *({"slice_bytes": size * MIB, "peer_order": "interleaved"} for size in (1, 2, 8)))
-        )
+        for model, knobs in product((small, large), ({}, *_sliced(MIB, MIB * 3 // 2, 2 * MIB, 8 * MIB)))
     ]
     exchanges = [
         _scenario(small, ranks, count, 4096, "dep", 2, dep_form=form)
@@ -118,7 +126,21 @@ def _cuda_plan(ranks: int) -> CalibrationPlan:
     ]
     exchanges += [_scenario(model, ranks, 64, 64, "weight_gather", 1) for model in (small, large)]
     beside = _scenario(large, ranks, 2048, 2048, "dwdp", 3, cross_step=True, slots=3)
-    return CalibrationPlan(kernels, tuple(compute), tuple(pulls), tuple(exchanges), beside, passes=5)
+    return CalibrationPlan(kernels, tuple(compute), tuple(pulls), tuple(exchanges), beside, 5, SETTLE_US)
+
+
+def _lasting(model: dict[str, Any], ranks: int, tokens: int, isl: int, in_all: int) -> Scenario:
+    """A replicated run of as many steps as it takes for `in_all` tokens, so that an H200 is busy for 90 ms or more.
+
+    Passes of few tokens are no full load however many they are, and two steps of them will do.
+    """
+    return _scenario(model, ranks, tokens, isl, "replicated", in_all // tokens if tokens >= FULL_LOAD_TOKENS else 2)
+
+
+def _sliced(*sizes: int) -> list[dict[str, Any]]:
+    """Knobs for pulls in many copies. Several sizes, since what a copy costs shows in the small ones alone, and no
+    single one of them, which may have been disturbed, should decide it."""
+    return [{"slice_bytes": size, "peer_order": "interleaved"} for size in sizes]
 
 
 def _sizes(tokens: tuple[int, ...], longest: int = 256) -> list[tuple[int, int]]:

@@ -63,8 +63,10 @@ def samples_of(plan: CalibrationPlan, runs: Runs, kernels: Sequence[KernelReport
     ]
     fitted = [one for one in singles if one.what != "copy"]  # it gives the memory's rate, and is not what merges reach
     beside, alone = runs[-2], runs[-1]
+    # merges are samples too; pulls in slices would add the same ones again, beside peers' copies that take longer
+    whole = [one for one in plan.pulls if one.strategy.slice_bytes is None]
     return Samples(
-        (*fitted, *compute_samples(of([*plan.compute, *plan.pulls]))),
+        (*fitted, *compute_samples(of([*plan.compute, *whole]), plan.settle_us)),
         tuple(pull_samples(of(plan.pulls))),
         tuple(exchange_samples(of(plan.exchanges))),
         tuple(one for pair in zip(beside, alone, strict=True) for one in slowed_samples(*pair)),

@@ -34,7 +34,10 @@ class Core(NamedTuple):
 
 
 class KernelPlan(NamedTuple):
-    """What each rank times, all ranks at once. `largest` is multiplied in every precision, the rest in the first."""
+    """What each rank times, all ranks at once. `largest` is multiplied in every precision, the rest in the first.
+
+    Each is timed for about `least_us`. A device whose clock depends on its load does it for `settle_us` before that.
+    """
 
     machine: MachineName
     precisions: tuple[Precision, ...]
@@ -43,6 +46,7 @@ class KernelPlan(NamedTuple):
     cores: tuple[Core, ...]
     copies: tuple[int, ...]  # bytes
     least_us: float
+    settle_us: float = 0.0
 
 
 class KernelReport(NamedTuple):

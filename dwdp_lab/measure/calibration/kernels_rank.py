@@ -35,7 +35,7 @@ def measure_kernels(session: RankSession, plan: KernelPlan) -> KernelReport:
     with torch.inference_mode():
         for number, (sample, run) in enumerate(todo):
             session.gather(f"kernel {number}", None)
-            samples.append(sample._replace(us=probe.time_us(run, plan.least_us)))
+            samples.append(sample._replace(us=probe.time_us(run, plan.least_us, plan.settle_us)))
             session.channel.send(Progress(sample.what, number + 1, len(todo)))
     peaks = {
         precision: plan.largest.flops / sample.us / 1e6

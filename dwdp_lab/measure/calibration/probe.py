@@ -8,12 +8,14 @@ from statistics import median
 from typing import Protocol
 
 import torch
-from dwdp_kernels.bench_timing import time_runs
+from dwdp_kernels.bench_timing import time_back_to_back, time_runs
 
 from dwdp_lab.measure.transfers.transfers import MachineName
 
 FEWEST, MOST = 7, 200
 """Timings that a median is taken over."""
+QUEUED_US = 50.0
+"""The host queues any call in less: of calls that take the device longer it gets ahead, and they leave no pause."""
 
 
 class Probe(Protocol):
@@ -21,8 +23,8 @@ class Probe(Protocol):
 
     device: torch.device
 
-    def time_us(self, run: Callable[[], object], least_us: float) -> float:
-        """The median time of one call."""
+    def time_us(self, run: Callable[[], object], least_us: float, settle_us: float = 0.0) -> float:
+        """The median time of one call, after the device has done nothing else for at least `settle_us`."""
 
 
 class HostProbe:
@@ -30,9 +32,11 @@ class HostProbe:
 
     device = torch.device("cpu")
 
-    def time_us(self, run: Callable[[], object], least_us: float) -> float:
-        for _ in range(2):
+    def time_us(self, run: Callable[[], object], least_us: float, settle_us: float = 0.0) -> float:
+        began, warm = time.perf_counter_ns(), 0
+        while warm < 2 or (time.perf_counter_ns() - began) / 1e3 < settle_us:
             run()
+            warm += 1
         times: list[float] = []
         while len(times) < FEWEST or (sum(times) < least_us and len(times) < MOST):
             began = time.perf_counter_ns()
@@ -42,16 +46,25 @@ class HostProbe:
 
 
 class CudaProbe:
-    """A GPU, by events on its current stream; the host is ahead, so that its own time does not count."""
+    """A GPU, by events on its current stream; the host is ahead, so that its own time does not count.
+
+    Calls that the host gets ahead of follow each other without a pause, first for `settle_us`, then for `least_us`: at
+    the clock that the power limit leaves the device under this load. Shorter ones are no full load, and are timed one
+    by one.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def time_us(self, run: Callable[[], object], least_us: float) -> float:
-        def timed(repeats: int) -> float:
+    def time_us(self, run: Callable[[], object], least_us: float, settle_us: float = 0.0) -> float:
+        def one_by_one(repeats: int) -> float:
             return time_runs({"run": lambda _: run()}, repeats)["run"].median_us
 
-        return timed(max(FEWEST, min(MOST, int(least_us / timed(3)))))
+        once_us = one_by_one(3)
+        calls = max(FEWEST, int(least_us / once_us))
+        if once_us < QUEUED_US:
+            return one_by_one(min(MOST, calls))
+        return time_back_to_back(lambda _: run(), calls, settle=int(settle_us / once_us)).median_us
 
 
 def open_probe(machine: MachineName, rank: int) -> Probe:

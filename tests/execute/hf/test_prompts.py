@@ -23,7 +23,7 @@ PLAIN = (((5, 6), (7, 8)), ())
         [np.array([[5, 6], [7, 8]]), []],
         ([iter([5, 6]), (7, 8)], ()),
     ],
-    ids=str,
+    ids=["tuples", "lists", "tensors", "arrays", "iterators"],
 )
 def test_whatever_holds_token_ids_will_do(given: Any) -> None:
     found = token_ids(given, 2)

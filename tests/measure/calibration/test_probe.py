@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from dwdp_lab.measure.calibration import probe
+from dwdp_lab.measure.calibration.calibration_plan import SETTLE_US
 from dwdp_lab.measure.calibration.kernels_plan import Core, KernelPlan, Product
 from dwdp_lab.measure.calibration.kernels_rank import measure_kernels
-from dwdp_lab.measure.calibration.probe import FEWEST, MOST, CudaProbe, HostProbe, open_probe
+from dwdp_lab.measure.calibration.probe import FEWEST, MOST, QUEUED_US, CudaProbe, HostProbe, open_probe
 
 
 class Clock:
@@ -41,6 +42,80 @@ def test_long_work_is_timed_a_few_times_and_short_work_not_for_ever(clock: Clock
     clock.calls = 0
     assert HostProbe().time_us(lambda: clock.work(1.0), 1e9) == 1.0
     assert clock.calls == 2 + MOST
+
+
+def test_work_settles_for_as_long_as_asked_before_it_is_timed(clock: Clock) -> None:
+    took = [200.0] * 10 + [230.0] * 100  # the clock falls after 2 ms of load
+    assert HostProbe().time_us(lambda: clock.work(*took), 1000.0) == 200.0
+    clock.calls = 0
+    assert HostProbe().time_us(lambda: clock.work(*took), 1000.0, settle_us=2000.0) == 230.0
+
+
+class Gpu:
+    """Instead of a GPU: one whose clock falls after 50 ms without a pause, and recovers while the host waits for it.
+
+    `now_us` is the device's time; `waits` are the moments at which the host waited.
+    """
+
+    def __init__(self) -> None:
+        self.now_us = self.busy_us = 0.0
+        self.waits: list[float] = []
+
+    def _sleep(self, cycles: int) -> None:
+        self.now_us += cycles / 2e3
+        self.busy_us = 0.0
+
+    def synchronize(self) -> None:
+        self.waits.append(self.now_us)
+        self.busy_us = 0.0
+
+    def work(self, us: float) -> None:
+        took = us * (1.15 if self.busy_us >= 50_000.0 else 1.0)
+        self.now_us += took
+        self.busy_us += took
+
+    def event(self, enable_timing: bool) -> Mark:
+        assert enable_timing
+        return Mark(self)
+
+
+class Mark:
+    """An event of such a GPU."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        self.gpu, self.at_us = gpu, 0.0
+
+    def record(self) -> None:
+        self.at_us = self.gpu.now_us
+
+    def synchronize(self) -> None:
+        self.gpu.synchronize()
+
+    def elapsed_time(self, end: Mark) -> float:
+        return (end.at_us - self.at_us) / 1e3
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
+    made = Gpu()
+    for name in ("_sleep", "synchronize"):
+        monkeypatch.setattr(torch.cuda, name, getattr(made, name))
+    monkeypatch.setattr(torch.cuda, "Event", made.event)
+    return made
+
+
+def test_long_work_on_a_gpu_is_timed_at_the_clock_it_keeps_up(gpu: Gpu) -> None:
+    made = CudaProbe(torch.device("cuda", 0))
+    for us in (QUEUED_US, 400.0, 20_000.0):
+        assert made.time_us(lambda us=us: gpu.work(us), 80_000.0, SETTLE_US) == pytest.approx(1.15 * us)  # type: ignore[misc]
+        begun = gpu.waits[-2]  # nothing was waited for in between
+        assert gpu.now_us - begun >= 0.99 * (SETTLE_US + max(80_000.0, FEWEST * us))
+
+
+def test_short_work_on_a_gpu_is_timed_one_by_one(gpu: Gpu) -> None:
+    """The host would not get ahead of it, and its own time would count."""
+    assert CudaProbe(torch.device("cuda", 0)).time_us(lambda: gpu.work(10.0), 1e6, SETTLE_US) == pytest.approx(10.0)
+    assert len(gpu.waits) >= MOST
 
 
 class Session:
