@@ -14,17 +14,18 @@ MIB = 1 << 20
 
 SETTLE_US = 60_000.0
 """Under full load a GPU's clock falls to what the power limit allows within some tens of milliseconds: from 1,960 to
-1,710 MHz on an H200. What is timed after that is what passes of many tokens, one after another, get."""
+1,710 MHz on an H200. Kernels timed after that run as they do in passes of many tokens, one after another."""
 
-FULL_LOAD_TOKENS = 4096
-"""With so many tokens experts' products are limited by FLOPs, not by reading weights."""
+FULL_LOAD_TOKENS = 16384
+LASTING_TOKENS = 6 * FULL_LOAD_TOKENS
+"""Runs with so many tokens a step or more are as long as it takes for so many in all, about 40 ms on an H200: their
+operations see part of that fall, as those of `bench strategies` do."""
 
 
 class CalibrationPlan(NamedTuple):
     """Kernels to time, and scenarios to run by what their operations are samples of. `passes`: as often each is run.
 
-    `beside` pulls all the time while it computes; its replicated run is what that is compared with. Of runs that last
-    longer than `settle_us` only what begins after it is a sample of compute: by then the clock is a sustained one.
+    `beside` pulls all the time while it computes; its replicated run is what that is compared with.
     """
 
     kernels: KernelPlan
@@ -33,7 +34,6 @@ class CalibrationPlan(NamedTuple):
     exchanges: tuple[Scenario, ...]
     beside: Scenario
     passes: int
-    settle_us: float = 0.0
 
     def scenarios(self) -> list[Scenario]:
         """All that are run once a pass."""
@@ -113,8 +113,8 @@ def _cuda_plan(ranks: int) -> CalibrationPlan:
         SETTLE_US,
     )
     tokens = (64, 512, 4096, 16384, 32768)
-    compute = [_lasting(small, ranks, *size, 12 * 16384) for size in _sizes(tokens, 4096)]
-    compute += [_lasting(large, ranks, *size, 7 * 16384) for size in _sizes(tokens[1:-1], 4096)]
+    compute = [_lasting(small, ranks, *size) for size in _sizes(tokens, 4096)]
+    compute += [_lasting(large, ranks, *size) for size in _sizes(tokens[1:-1], 4096)]
     alone = {"overlap": False, "weight_view": "merged"}
     pulls = [
         _scenario(model, ranks, 64, 64, "dwdp", 2, **alone, **knobs)
@@ -126,15 +126,13 @@ def _cuda_plan(ranks: int) -> CalibrationPlan:
     ]
     exchanges += [_scenario(model, ranks, 64, 64, "weight_gather", 1) for model in (small, large)]
     beside = _scenario(large, ranks, 2048, 2048, "dwdp", 3, cross_step=True, slots=3)
-    return CalibrationPlan(kernels, tuple(compute), tuple(pulls), tuple(exchanges), beside, 5, SETTLE_US)
+    return CalibrationPlan(kernels, tuple(compute), tuple(pulls), tuple(exchanges), beside, passes=3)
 
 
-def _lasting(model: dict[str, Any], ranks: int, tokens: int, isl: int, in_all: int) -> Scenario:
-    """A replicated run of as many steps as it takes for `in_all` tokens, so that an H200 is busy for 90 ms or more.
-
-    Passes of few tokens are no full load however many they are, and two steps of them will do.
-    """
-    return _scenario(model, ranks, tokens, isl, "replicated", in_all // tokens if tokens >= FULL_LOAD_TOKENS else 2)
+def _lasting(model: dict[str, Any], ranks: int, tokens: int, isl: int) -> Scenario:
+    """A replicated run of two steps, or of as many as it takes to be under full load for a while."""
+    steps = LASTING_TOKENS // tokens if tokens >= FULL_LOAD_TOKENS else 2
+    return _scenario(model, ranks, tokens, isl, "replicated", steps)
 
 
 def _sliced(*sizes: int) -> list[dict[str, Any]]:

@@ -41,20 +41,16 @@ class Ran(NamedTuple):
                 yield op, spans[program.rank, op.kind, op.step, op.layer]
 
 
-def compute_samples(runs: Sequence[Ran], settle_us: float = 0.0) -> list[ComputeSample]:
-    """One per kind of operation and amount of work.
-
-    Of a run in which such operations begin after `settle_us` only these count; of a shorter one all do.
-    """
+def compute_samples(runs: Sequence[Ran]) -> list[ComputeSample]:
+    """One per kind of operation and amount of work."""
     times: dict[tuple[Kind, tuple[Work, ...]], list[float]] = defaultdict(list)
     for run in runs:
-        of_run: dict[tuple[Kind, tuple[Work, ...]], list[Span]] = defaultdict(list)
+        of_run: dict[tuple[Kind, tuple[Work, ...]], list[float]] = defaultdict(list)
         for op, span in run.ops():
             if op.lane == "compute" and op.work:
-                of_run[op.kind, op.work].append(span)
+                of_run[op.kind, op.work].append(span.duration_us)
         for key, found in of_run.items():
-            settled = [span for span in found if span.start_us >= settle_us] or found
-            times[key].append(fmean(span.duration_us for span in settled))
+            times[key].append(fmean(found))
     return [ComputeSample(kind, kind, work, median(found)) for (kind, work), found in times.items()]
 
 

@@ -12,18 +12,15 @@ import pytest
 from dwdp_lab.measure.calibration.calibrated_profile import calibrated_profile
 from dwdp_lab.measure.calibration.calibration_plan import (
     FULL_LOAD_TOKENS,
-    SETTLE_US,
     CalibrationPlan,
     calibration_plan,
 )
 from dwdp_lab.measure.calibration.calibration_runs import run_plan, samples_of, spread_of
 from dwdp_lab.measure.calibration.findings import Samples, fit_samples
 from dwdp_lab.measure.calibration.kernels_plan import KernelReport
-from dwdp_lab.measure.calibration.run_samples import Ran, compute_samples
 from dwdp_lab.measure.calibration.samples import ComputeSample
 from dwdp_lab.measure.runs.recorded_runs import read_runs
 from dwdp_lab.measure.where import Where
-from dwdp_lab.program.build import build
 from dwdp_lab.program.operation import Work
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.cost import CostModel
@@ -173,35 +170,15 @@ def test_passes_that_differ_tell_of_a_disturbed_machine() -> None:
     assert spread_of(run_plan(plan, disturbed)) == pytest.approx(1.0)
 
 
-def _slowing(timeline: Timeline) -> Timeline:
-    """The same on a GPU whose clock falls after 50 ms of load: what begins later takes a tenth longer."""
-    spans = []
-    for span in timeline.spans:
-        later_us = 0.1 * span.duration_us if span.start_us >= 50_000.0 else 0.0
-        spans.append(span._replace(end_us=span.end_us + later_us))
-    return replace(timeline, spans=tuple(spans))
-
-
-def test_compute_of_many_tokens_is_sampled_at_the_clock_that_a_gpu_keeps_up() -> None:
-    """Runs of the CUDA plan last until it is reached on the machine that the recorded profile is of."""
+def test_operations_of_many_tokens_are_sampled_under_load_that_lasts() -> None:
+    """As long as runs of `bench strategies` last, on the machine that the recorded profile is of."""
     plan, h200 = calibration_plan("cuda", 2), read_runs("h200-pair-tokens").hardware
     assert h200 is not None
     many = [one for one in plan.compute if one.batches.tokens(0, 0) >= FULL_LOAD_TOKENS]
-    assert len(many) == 7
+    assert len(many) == 5
     for scenario in many:
         usual = run_sim(scenario, hardware=h200, physics=REALISTIC)
-        assert 1.5 * SETTLE_US < max(span.end_us for span in usual.spans) < 4.0 * SETTLE_US
-        exact = compute_samples([Ran(build(scenario), usual)])
-        found = compute_samples([Ran(build(scenario), _slowing(usual))], plan.settle_us)
-        assert {one.kind for one in found} == {"attention", "route", "experts"}
-        for one, other in zip(found, exact, strict=True):
-            assert one.us == pytest.approx(1.1 * other.us)
-
-
-def test_runs_too_short_to_settle_count_whole() -> None:
-    short = calibration_plan("cpu", 2).compute[0]
-    ran = [Ran(build(short), run_sim(short, hardware=MACHINE, physics=REALISTIC))]
-    assert compute_samples(ran, 1e12) == compute_samples(ran)
+        assert 30_000.0 < max(span.end_us for span in usual.spans) < 150_000.0
 
 
 def test_a_quick_plan_is_short() -> None:
