@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dwdp_lab.measure.runs.figures import Figures
+from dwdp_lab.measure.runs.over_dep import over_best_dep
 from dwdp_lab.measure.runs.over_replicated import over_replicated
 from dwdp_lab.measure.runs.recorded_runs import RunsFile, read_runs
 from dwdp_lab.teach.shown import Text, table
 from dwdp_lab.view.charts.chart import Chart
 from dwdp_lab.view.charts.measured_crossover import measured_crossover
 
-TOKENS, IMBALANCE = "h200-pair-tokens", "h200-pair-imbalance"
+TOKENS, IMBALANCE, HALF = "h200-pair-tokens", "h200-pair-imbalance", "h200-pair-fp8"
 
 
 def recorded_crossover() -> Chart:
@@ -39,6 +40,31 @@ def recorded_interference(file: RunsFile | None = None) -> Text:
     header = ("tokens per rank", "step", "attention", "experts", "exposed copy", "MHz", "beside", "W", "beside")
     words = "dwdp over replicated; clocks and power of replicated, and beside them dwdp's"
     return Text(f"{file.shown_provenance}\n{words}\n\n{table(header, rows)}")
+
+
+def recorded_bytes() -> Text:
+    """DWDP with experts in bf16, and in e4m3, which are half as many bytes to pull: over DEP, and over `replicated`."""
+    whole, half = read_runs(TOKENS), read_runs(HALF)
+    of_whole, of_half = _gains(whole), _gains(half)
+    rows = [
+        (
+            f"{tokens:,}",
+            *(f"{value:.3f}" for pair in zip(of_whole[tokens], of_half[tokens], strict=True) for value in pair),
+        )
+        for tokens in sorted(of_whole.keys() & of_half.keys())
+    ]
+    header = ("tokens per rank", "/ DEP, bf16", "e4m3", "/ replicated, bf16", "e4m3")
+    words = "dwdp's tokens/s over the best DEP's, and its step over replicated's, each with experts of the same type"
+    return Text(f"{half.shown_provenance}\n{words}\n\n{table(header, rows)}")
+
+
+def _gains(file: RunsFile) -> dict[int, tuple[float, float]]:
+    """By tokens per rank: DWDP's tokens/s over the best DEP's, its step over that of `replicated`."""
+    found = {}
+    for ratio, over in zip(over_best_dep(file.runs), over_replicated(file.runs), strict=True):
+        if ratio.run.scenario["strategy"]["name"] == "dwdp" and ratio.over_dep is not None and over is not None:
+            found[ratio.run.scenario["workload"]["tokens_per_rank"]] = (ratio.over_dep, over.step)
+    return found
 
 
 def _sensors(*both: Figures) -> tuple[str, ...]:

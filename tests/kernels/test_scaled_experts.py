@@ -135,3 +135,4 @@ def test_the_bound_of_sums_in_few_bits() -> None:
     assert largest_error(4096) == pytest.approx(2**-8 + 2**-6)
     assert largest_error(4096, promote=512) == largest_error(512) < largest_error(4096)
     assert largest_error(256, promote=512) == largest_error(256)
+    assert largest_error(4096, one_sign=True) == pytest.approx(2**-8 + 2**-1)

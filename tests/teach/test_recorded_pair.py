@@ -7,7 +7,14 @@ import pytest
 from dwdp_lab.measure.runs.figures import Figures
 from dwdp_lab.measure.runs.recorded_runs import Run, RunsFile, read_runs
 from dwdp_lab.scenario.scenario import Scenario
-from dwdp_lab.teach.recorded_pair import IMBALANCE, TOKENS, recorded_crossover, recorded_interference
+from dwdp_lab.teach.recorded_pair import (
+    HALF,
+    IMBALANCE,
+    TOKENS,
+    recorded_bytes,
+    recorded_crossover,
+    recorded_interference,
+)
 
 
 def test_the_crossover_has_a_line_for_each_cv_and_its_prediction() -> None:
@@ -21,11 +28,19 @@ def test_the_crossover_has_a_line_for_each_cv_and_its_prediction() -> None:
     assert chart.notes[0].startswith("recorded 2026-")
 
 
-@pytest.mark.parametrize("name", [TOKENS, IMBALANCE])
+@pytest.mark.parametrize("name", [TOKENS, IMBALANCE, HALF])
 def test_dwdp_computed_what_replicated_did(name: str) -> None:
     rows = [row for row in read_runs(name).summary if row.strategy.startswith("dwdp")]
     assert rows
     assert all(row.same_bits for row in rows)
+
+
+def test_half_the_bytes_stand_beside_all_of_them() -> None:
+    last = repr(recorded_bytes()).splitlines()[-1].split()
+    assert last[0] == "32,768"
+    for column, name, field in ((1, TOKENS, "over_best_dep"), (4, HALF, "step_over_replicated")):
+        (row,) = (r for r in read_runs(name).summary if r.strategy.startswith("dwdp") and r.tokens == 32768)
+        assert float(last[column]) == pytest.approx(getattr(row, field), abs=6e-4)
 
 
 def figures(step_ms: float, attention_ms: float) -> Figures:
