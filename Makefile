@@ -21,6 +21,9 @@ AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 # So that notebooks and tests find the `dwdp-lab` command. Not for the set-up, which must not find a stale .venv.
 IN_VENV = PATH="$(CURDIR)/$(BIN):$$PATH"
 
+# Tests start a hundred rank processes: none should compile the lab anew, as containers like to have it.
+IN_TESTS = $(IN_VENV) PYTHONDONTWRITEBYTECODE=
+
 .DEFAULT_GOAL := help
 .PHONY: help setup lab test lint types unit notebooks test-browser bench-browser test-gpu format clean
 
@@ -62,11 +65,12 @@ types: $(VENV)/.ready
 	$(BIN)/mypy
 
 unit: $(VENV)/.ready
-	$(IN_VENV) $(BIN)/pytest $(SIDE_BY_SIDE) -m "not gpu and not browser"
+	@# nbval takes two seconds to load, and is for notebooks
+	$(IN_TESTS) $(BIN)/pytest -p no:nbval $(SIDE_BY_SIDE) -m "not gpu and not browser"
 
 notebooks: $(VENV)/.ready
 	@# learner notebooks note what was solved: here, not in the progress of whoever runs the tests
-	$(if $(NOTEBOOKS),$(IN_VENV) DWDP_LAB_PROGRESS=$(CURDIR)/$(VENV)/progress.json $(BIN)/pytest $(SIDE_BY_SIDE) --nbval --nbval-cell-timeout=120 --timeout=180 -x $(NOTEBOOKS))
+	$(if $(NOTEBOOKS),$(IN_TESTS) DWDP_LAB_PROGRESS=$(CURDIR)/$(VENV)/progress.json $(BIN)/pytest $(SIDE_BY_SIDE) --nbval --nbval-cell-timeout=120 --timeout=180 -x $(NOTEBOOKS))
 
 test-browser: $(VENV)/.browser  ## the control room in a real Chromium (Debian: apt install chromium)
 	$(IN_VENV) $(BIN)/pytest tests/browser

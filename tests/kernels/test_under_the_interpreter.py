@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parent / "interpreted"
+LEFT_OUT = ("-p", "no:cacheprovider", "-p", "no:nbval")
 
 
 def why_not() -> str | None:
@@ -28,7 +29,7 @@ def test_the_kernels_under_the_interpreter() -> None:
     if reason is not None:
         pytest.skip(reason)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", str(FOLDER), "-q", "-p", "no:cacheprovider", "--timeout=120"],
+        [sys.executable, "-m", "pytest", str(FOLDER), "-q", *LEFT_OUT, "--timeout=120"],
         env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

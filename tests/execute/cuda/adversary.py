@@ -100,9 +100,10 @@ class World:
 
     def _next_host(self, only: Host | None) -> Host | None:
         """None when all have ended."""
-        left_out = [host for host in self.hosts if only is not None and host is not only]
+        others = [] if only is None else [host for host in self.hosts if host is not only]
+        candidates = [actor for actor in self.actors if actor not in others]  # queued work makes no streams
         while True:
-            ready = [actor for actor in self.actors if actor not in left_out and actor.ready()]
+            ready = [actor for actor in candidates if actor.ready()]
             if not ready:
                 if all(host.done for host in self.hosts):
                     return None

@@ -203,10 +203,10 @@ def test_a_shipped_race_gives_wrong_outputs(race: StrategyFunction) -> None:
     """The checker names it; past the checker some schedules read weights of another layer, or half of each."""
     group = Group(scenario(2, MOE_ONLY, **{"workload.steps": 1 if race in ONE_STEP else 3}))
     assert check(build(group.base, race), group.base)
-    wrong = [group.hashes(group.base, seed, race) != group.expected for seed in range(40)]
+    wrong = [group.hashes(group.base, seed, race) != group.expected for seed in range(20)]
     assert any(wrong)
     assert not all(wrong)  # which is why running a program a few times does not find it
-    assert [group.hashes(group.base, seed) for seed in range(40)] == [group.expected] * 40
+    assert [group.hashes(group.base, seed) for seed in range(20)] == [group.expected] * 20
     group.ranks.close()
 
 
