@@ -39,4 +39,6 @@ def where_measured(environment: Mapping[str, Any], machine: MachineName, ranks: 
     if machine == "cpu" and load > 2 * cores:
         notes.append(f"busy: load average {load:.1f} on {cores} CPU cores at the end")
     versions = {name: str(environment[name]) for name in VERSIONS if environment.get(name)}
-    return Where(machine, ranks, str(environment["device"]), versions, str(environment["date"]), command, tuple(notes))
+    gpus = min(ranks, environment.get("gpus", 1)) if machine == "cuda" else 1
+    device = f"{gpus} x {environment['device']}" if gpus > 1 else str(environment["device"])
+    return Where(machine, ranks, device, versions, str(environment["date"]), command, tuple(notes))
