@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from dwdp_lab.execute.cuda.choose_transport import NoTransport
 from dwdp_lab.execute.cuda.copy_meeting import CopyMeeting
-from dwdp_lab.execute.cuda.device import Device
+from dwdp_lab.execute.cuda.device import Device, Stream
 from dwdp_lab.execute.cuda.kept import Kept
+from dwdp_lab.execute.cuda.mailboxes import Mailboxes
 from dwdp_lab.execute.cuda.meeting import Meeting
-from dwdp_lab.execute.cuda.open_mailboxes import OpenMailboxes
 from dwdp_lab.execute.messages import Order
 from dwdp_lab.execute.rank_session import RankSession
 from dwdp_lab.scenario.errors import ScenarioError
@@ -25,9 +25,8 @@ class Meetings:
 
     underneath: Meeting
     copies: bool
-    by_copies: CopyMeeting | None = None
-    failure: str | None = None
-    opened: OpenMailboxes | None = None
+    push: Stream | None = None
+    """One for all orders: torch has few streams, and hands out the same again after 32."""
 
     def of(self, session: RankSession, device: Device, kept: Kept, order: Order) -> Meeting:
         """The meeting of one order. All ranks call this together.
@@ -40,31 +39,19 @@ class Meetings:
         weights_by_nccl = wish == "auto" and "gather_weights" in order.kinds and self.underneath.holds_processors
         if wish == "nccl" or order.graph or not self.copies or session.ranks == 1 or weights_by_nccl:
             return self.underneath
-        if self.by_copies is None and self.failure is None:
-            self._open(session, device, kept)
-        if self.by_copies is not None:
-            return self.by_copies
+        boxes: Mailboxes | None = None
+        failure: str | None
+        try:
+            opened = kept.reach_mailboxes(session)
+            boxes, failure = opened.boxes, opened.failure
+        except NoTransport as error:  # raised on all ranks
+            failure = str(error)
+        if boxes is not None:
+            self.push = self.push or device.stream("push")
+            return CopyMeeting(device, self.push, boxes, self.underneath)
         if wish == "copy":
-            allowed = f"does not work here ({self.failure})"
+            allowed = f"does not work here ({failure})"
             raise ScenarioError("strategy.collectives", wish, allowed, "take auto, or nccl with a GPU for each rank")
         told = copy.copy(self.underneath)
-        told.notes = (*told.notes, f"collectives by copy engine do not work here: {self.failure}")
+        told.notes = (*told.notes, f"collectives by copy engine do not work here: {failure}")
         return told
-
-    def close(self, session: RankSession) -> None:
-        """Give the mailboxes back. All ranks call this together, after the device has done its work."""
-        opened, self.opened, self.by_copies = self.opened, None, None
-        if opened is not None:
-            opened.close(session)
-
-    def _open(self, session: RankSession, device: Device, kept: Kept) -> None:
-        try:
-            transport = kept.reach_peers(session)
-        except NoTransport as error:  # raised on all ranks
-            self.failure = str(error)
-            return
-        opened = OpenMailboxes(session, device, transport)
-        if opened.boxes is None:
-            self.failure = opened.failure
-            return
-        self.opened, self.by_copies = opened, CopyMeeting(device, opened.boxes, self.underneath)

@@ -38,19 +38,19 @@ one exchange instead of two. Between two ranks it is so at any size, as both mov
 
 
 class CopyMeeting:
-    """`underneath` deals what goes through the host."""
+    """`push` is the stream that pieces go out on; `underneath` deals what goes through the host."""
 
     notes: tuple[str, ...] = ("collectives by copy engine through peer memory",)
     holds_processors = False
     leaves_rows_out = True
 
-    def __init__(self, device: Device, boxes: Mailboxes, underneath: Meeting) -> None:
+    def __init__(self, device: Device, push: Stream, boxes: Mailboxes, underneath: Meeting) -> None:
         self.rank = boxes.rank
         self.ranks = 1 + len(boxes.peers)
         self._device = device
         self._boxes = boxes
         self._underneath = underneath
-        self._push = device.stream("push")
+        self._push = push
         self._add_rows = arithmetic_on(device.torch_device).add_rows
         # all ranks start at different peers, so that no two of them write to the same one at once
         self._after_me = [(self.rank + step) % self.ranks for step in range(1, self.ranks)]

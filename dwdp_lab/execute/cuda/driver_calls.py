@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+OUT_OF_MEMORY = "CUDA_ERROR_OUT_OF_MEMORY"
 _ADVICE = {
-    "CUDA_ERROR_OUT_OF_MEMORY": (
+    OUT_OF_MEMORY: (
         "the GPU has no room for it: lower model.layers, group.local_experts or strategy.slots, let fewer ranks share "
         "a GPU, or end other processes that use it (nvidia-smi lists them)"
     ),
@@ -37,6 +38,11 @@ class DriverError(RuntimeError):
 
     def __reduce__(self) -> tuple[type[DriverError], tuple[str, str, str]]:
         return type(self), (self.call, self.result, self.asked)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the driver only lacked memory, so that the same call may work another time."""
+    return isinstance(error, DriverError) and error.result == OUT_OF_MEMORY
 
 
 def load_driver() -> Any:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dwdp_lab.execute.cuda.device import HandleKind
-from dwdp_lab.execute.cuda.driver_calls import DriverError, call, load_driver, mebibytes
+from dwdp_lab.execute.cuda.driver_calls import DriverError, call, is_out_of_memory, load_driver, mebibytes
 
 _WITHOUT_SUPPORT = 1 << 21  # of a GPU that cannot tell its granularity; all that can say 2 MiB
 
@@ -46,7 +46,7 @@ class DriverMemory:
         try:
             return int(self._call("cuMemCreate", nbytes, self._properties(handles), 0, asked=self._sized(nbytes)))
         except DriverError as error:
-            if error.result != "CUDA_ERROR_OUT_OF_MEMORY":
+            if not is_out_of_memory(error):
                 raise
             # torch may hold freed memory; and if that was not it, how much there is belongs into the message
             asked = f"{self._sized(nbytes)}, {mebibytes(self.available())} free"

@@ -1,6 +1,6 @@
 """DEP's traffic of one layer: tokens out to the ranks that keep their experts, results back home.
 
-In every form a rank computes no row of another's experts, and in both all-to-alls it gets no row that it has no use
+In every form a rank computes no row of another's experts, and in every all-to-all it gets no row that it has no use
 for. What is on its way lies in buffers: `routed` is read; `received`, `computed` and `returned` are written.
 
 To experts in e4m3 rows go as these take them, quantised, with a scale each: half the bytes, and the same result. Their

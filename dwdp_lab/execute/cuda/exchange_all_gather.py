@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from dwdp_lab.execute.cuda.arithmetic import ExpertTables
 from dwdp_lab.execute.cuda.exchange import Ends
 from dwdp_lab.execute.cuda.meeting import Gathering, Sums
@@ -29,7 +31,8 @@ class AllGatherExchange:
             own = (*ends.buffers.get("outgoing", tokens_of(op)), ids, weights)
             everyone = [part.new_empty(total, *part.shape[1:]) for part in own]
             ends.buffers.put("received", op, *everyone)
-            return [Gathering(*pair, sizes) for pair in zip(own, everyone, strict=True)]
+            rows, *others = (Gathering(*pair, sizes) for pair in zip(own, everyone, strict=True))
+            return [rows._replace(wanted=self.visited(ids)), *others]
 
         ends.quantise(op)
         ends.meeting.gather(ends.stream, shares)
@@ -48,6 +51,12 @@ class AllGatherExchange:
             (partial,) = ends.buffers.get("computed", tokens_of(op))
             own = partial.new_empty(sizes[ends.rank], partial.shape[1])
             ends.buffers.put("returned", op, own)
-            return Sums(partial, own, sizes)
+            *_, ids, _ = ends.buffers.get("received", tokens_of(op))
+            return Sums(partial, own, sizes, self.visited(ids))
 
         ends.meeting.scatter_sums(ends.stream, sums)
+
+    def visited(self, ids: Tensor) -> Tensor | None:
+        """[N, T] bool, on the device: which ranks' rows matter for tokens with experts [T, k]; None for all."""
+        del ids
+        return None

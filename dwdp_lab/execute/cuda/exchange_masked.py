@@ -9,57 +9,21 @@ are added in rank order: the all-gather form's result bit for bit, where the oth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from dwdp_lab.execute.cuda.arithmetic import ExpertTables
 from dwdp_lab.execute.cuda.exchange import Ends
 from dwdp_lab.execute.cuda.exchange_all_gather import AllGatherExchange
-from dwdp_lab.execute.cuda.meeting import Gathering, Sums
-from dwdp_lab.execute.tokens import tokens_of
-from dwdp_lab.program.operation import Op
 
 
-class MaskedExchange:
+class MaskedExchange(AllGatherExchange):
     """The all-to-all with one row per (token, rank), for a meeting that leaves rows out."""
 
     def __init__(self, ends: Ends) -> None:
-        self.ends = ends
+        super().__init__(ends)
         owners = [rank for rank, cut in enumerate(ends.cuts) for _ in cut]
         self.owner_of_expert = torch.tensor(owners, dtype=torch.int32, device=ends.device.torch_device)
-        self._all_gather = AllGatherExchange(ends)
 
-    def send(self, op: Op, sizes: Sequence[int]) -> None:
-        ends, total = self.ends, sum(sizes)
-
-        def shares() -> list[Gathering]:
-            _, ids, weights = ends.buffers.get("routed", tokens_of(op))
-            own = (*ends.buffers.get("outgoing", tokens_of(op)), ids, weights)
-            everyone = [part.new_empty(total, *part.shape[1:]) for part in own]
-            ends.buffers.put("received", op, *everyone)
-            rows, *others = (Gathering(*pair, sizes) for pair in zip(own, everyone, strict=True))
-            return [rows._replace(wanted=self._visited(ids)), *others]
-
-        ends.quantise(op)
-        ends.meeting.gather(ends.stream, shares)
-
-    def compute(self, op: Op, tables: ExpertTables) -> None:
-        self._all_gather.compute(op, tables)
-
-    def fetch(self, op: Op, sizes: Sequence[int]) -> None:
-        ends = self.ends
-
-        def sums() -> Sums:
-            (partial,) = ends.buffers.get("computed", tokens_of(op))
-            *_, ids, _ = ends.buffers.get("received", tokens_of(op))
-            own = partial.new_empty(sizes[ends.rank], partial.shape[1])
-            ends.buffers.put("returned", op, own)
-            return Sums(partial, own, sizes, self._visited(ids))
-
-        ends.meeting.scatter_sums(ends.stream, sums)
-
-    def _visited(self, ids: Tensor) -> Tensor:
-        """[N, T] bool, on the device: whether a rank has an expert of a token."""
+    def visited(self, ids: Tensor) -> Tensor:
+        """[N, T] bool, on the device: whether a rank has an expert of a token with experts [T, k]."""
         return self.ends.arithmetic.visited_ranks(ids, self.owner_of_expert, len(self.ends.cuts))

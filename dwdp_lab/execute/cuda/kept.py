@@ -10,6 +10,7 @@ from dwdp_lab.execute.cuda.expert_store import ExpertStore
 from dwdp_lab.execute.cuda.legacy_ipc import Ipc
 from dwdp_lab.execute.cuda.map_peers import map_peers
 from dwdp_lab.execute.cuda.needs import Need, need_of
+from dwdp_lab.execute.cuda.open_mailboxes import OpenMailboxes
 from dwdp_lab.execute.cuda.prepare_experts import prepare_experts
 from dwdp_lab.execute.cuda.resident import AllExperts, all_experts
 from dwdp_lab.execute.cuda.run_experts import RunExperts
@@ -32,9 +33,9 @@ Part = tuple[tuple[int, ...], Share | None]
 
 
 class Kept:
-    """Weights of one model (shape, seed, skew) on one device. Another model replaces them all.
+    """Weights of one model (shape, seed, skew) on one device, which another model replaces, and the group's mailboxes.
 
-    A shard and all experts are kept side by side only where they fit.
+    What an order does not need is kept only where all fits side by side.
     """
 
     def __init__(self, device: Device, ipc: Ipc | None = None) -> None:
@@ -51,6 +52,7 @@ class Kept:
         self.peers: dict[int, tuple[int, StorePlan]] | None = None
         """Of those that this rank pulls from: where the store lies here, and its form. None before it was mapped."""
         self._mapped_peers = ExitStack()
+        self._mailboxes: OpenMailboxes | None = None
         self._run: RunExperts | None = None
 
     def prepare(self, session: RankSession, order: Order) -> RunExperts:
@@ -80,8 +82,23 @@ class Kept:
             self.transport = choose_transport(session, self.device.memory, self.ipc, self.device.torch_device)
         return self.transport
 
+    def reach_mailboxes(self, session: RankSession) -> OpenMailboxes:
+        """The group's mailboxes, or why there are none; tried once, and again where memory was short.
+
+        All ranks call this together. Raises NoTransport.
+        """
+        if self._mailboxes is None or self._mailboxes.short_of_memory:
+            self._mailboxes = OpenMailboxes(session, self.device, self.reach_peers(session))
+        return self._mailboxes
+
+    def close_mailboxes(self, session: RankSession) -> None:
+        """Give the mailboxes back until they are asked for again. All ranks call this together."""
+        if self._mailboxes is not None and self._mailboxes.boxes is not None:
+            self._mailboxes.close(session)
+            self._mailboxes = None
+
     def close(self) -> None:
-        """Give everything back. Peers must have let go of this rank's memory, or end with it."""
+        """Give everything back but the mailboxes. Peers must have let go of this rank's memory, or end with it."""
         self._end_run()
         self.device.synchronize()
         self._drop_part()
@@ -116,6 +133,8 @@ class Kept:
             self.whole = {}
         if not need.shard and self.shard is not None:
             self._drop_shard_together(session)
+        if not mailbox_bytes(scenario, name):
+            self.close_mailboxes(session)
         # ranks that share a device make nothing new before all of them have given back
         session.gather("room made", self.device.memory.available())
 

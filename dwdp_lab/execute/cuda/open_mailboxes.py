@@ -16,7 +16,7 @@ import torch
 from dwdp_lab.execute.cuda.choose_arithmetic import arithmetic_on
 from dwdp_lab.execute.cuda.copy_calls import CudaCallFailed
 from dwdp_lab.execute.cuda.device import Device
-from dwdp_lab.execute.cuda.driver_calls import DriverError
+from dwdp_lab.execute.cuda.driver_calls import DriverError, is_out_of_memory
 from dwdp_lab.execute.cuda.mailboxes import KINDS, MOST_RANKS, TRIED, WORD_BYTES, Mailboxes, word_at
 from dwdp_lab.execute.cuda.store_plan import up
 from dwdp_lab.execute.cuda.transport import Held, Transport
@@ -40,12 +40,14 @@ class OpenMailboxes:
     ) -> None:
         self.boxes: Mailboxes | None = None
         self.failure: str | None = None
+        self.short_of_memory = False
+        """Whether that is all that failed: another time there may be enough."""
         self._device = device
         self._mine, self._theirs = ExitStack(), ExitStack()
         try:
             self.boxes = self._open(session, transport, size or place_bytes(session.ranks), first)
         except _Unfit as why:
-            self.failure = str(why)
+            self.failure, self.short_of_memory = str(why), why.short_of_memory
             self.close(session)
 
     def _open(self, session: RankSession, transport: Transport, size: int, first: int) -> Mailboxes:
@@ -99,17 +101,20 @@ class OpenMailboxes:
 
 
 class _Unfit(Exception):  # noqa: N818 - it reads as what it reports
-    """Mailboxes cannot be, for a reason of no driver's."""
+    """Mailboxes cannot be."""
+
+    def __init__(self, why: str, short_of_memory: bool = False) -> None:
+        super().__init__(why)
+        self.short_of_memory = short_of_memory
 
 
 def _together(session: RankSession, name: str, work: Callable[[], T]) -> T:
-    """What `work` returns, if it works on all ranks. Raises _Unfit on all for the first on which it does not."""
+    """What `work` returns, if it works on all ranks. Else raises the same _Unfit on all, for the first one."""
     try:
         result, failure = work(), None
     except (DriverError, CudaCallFailed, OSError, _Unfit) as error:
-        result, failure = None, f"rank {session.rank}: {error}"
+        result, failure = None, (f"rank {session.rank}: {error}", is_out_of_memory(error))
     failures, _ = session.gather(name, failure)
-    for each in failures:
-        if each is not None:
-            raise _Unfit(each)
+    if told := [each for each in failures if each is not None]:
+        raise _Unfit(told[0][0], all(short for _, short in told))
     return cast("T", result)

@@ -41,7 +41,7 @@ def profile_step(
     setup: Setup,
     ops: tuple[Op, ...],
     zero_ns: int,
-    common_start: Callable[[], int],
+    common_start: Callable[[int], int],
     anchor: Anchor,
 ) -> Profiled:
     """The run's step with the most tokens, all ranks together, queued operation by operation also after a run from
@@ -85,13 +85,13 @@ def _timed(
     setup: Setup,
     ops: tuple[Op, ...],
     zero_ns: int,
-    common_start: Callable[[], int],
+    common_start: Callable[[int], int],
     anchor: Anchor,
 ) -> tuple[list[Span], float]:
     """The operations' spans, in their order, and how far off they may be on the ranks' clock."""
     device, compute = machine.device, machine.streams["compute"]
     first = anchor(device, compute)
-    with hold_until(device, tuple(machine.streams.values()), common_start()):
+    with hold_until(device, tuple(machine.streams.values()), common_start(len(ops))):
         queued = _queue(machine, setup, ops, recorded=True)
     device.synchronize()
     between = clock(device, first, anchor(device, compute))

@@ -59,8 +59,7 @@ class RankMachine:
     def close(self, session: RankSession) -> None:
         """Give all memory back. All ranks must call this together."""
         self.device.synchronize()
-        if self._meetings is not None:
-            self._meetings.close(session)
+        self.kept.close_mailboxes(session)
         self.kept.close()
 
     def watched(self) -> AbstractContextManager[None]:

@@ -73,9 +73,7 @@ def _run_prepared(session: RankSession, machine: RankMachine, setup: Setup, orde
     profiled = None
     if order.profiled:
         session.channel.send(Progress("running a step under the profiler", 0, 1))
-        profiled = profile_step(
-            session, machine, setup, ops, run.start_ns, partial(common_start, session, len(ops)), anchor
-        )
+        profiled = profile_step(session, machine, setup, ops, run.start_ns, partial(common_start, session), anchor)
     return Finished(
         spans=spans_of(session.rank, machine.device, ops, run, computation),
         output_sha256=sha256_of(outputs),

@@ -39,7 +39,7 @@ def meet_by_copies(session: RankSession, parameters: tuple[list[Task], int | Non
     opened = OpenMailboxes(session, device, transport, size, 2**32 - 20)
     if opened.boxes is None:
         return {"failure": opened.failure}
-    meeting, stream = CopyMeeting(device, opened.boxes, underneath), device.stream("comm")
+    meeting, stream = CopyMeeting(device, device.stream("push"), opened.boxes, underneath), device.stream("comm")
     rank, ranks = session.rank, session.ranks
     with torch.inference_mode(), torch.cuda.stream(stream.stream):
         report = take_part(meeting, rank, ranks, "cuda", stream, device.synchronize)

@@ -40,7 +40,8 @@ def on_copying_ranks(
         session: Any = group.sessions[rank]
         opened = OpenMailboxes(session, device, transport(rank), place, first)
         assert opened.boxes is not None, opened.failure
-        meeting = CopyMeeting(device, opened.boxes, StandInMeeting(group.world, group.agreement, rank))
+        underneath = StandInMeeting(group.world, group.agreement, rank)
+        meeting = CopyMeeting(device, device.stream("push"), opened.boxes, underneath)
         with torch.inference_mode():
             result = work(meeting, device)
         opened.close(session)

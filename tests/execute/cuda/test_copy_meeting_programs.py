@@ -167,6 +167,53 @@ def test_where_copies_do_not_work_ranks_meet_underneath_and_say_why(
         device.memory.assert_nothing_left()
 
 
+def test_mailboxes_that_one_rank_had_no_memory_for_are_made_when_there_is_some() -> None:
+    group = StandInGroup(2, copies=True)
+    work = scenario(2).replace(**{"strategy.name": "tensor"})
+    memory = group.devices[1].memory
+    plenty, memory.limit = memory.limit, 3 * memory.granularity  # enough to try a transport
+    for _ in range(2):
+        assert any("CUDA_ERROR_OUT_OF_MEMORY" in note for note in notes(run(group, work)))
+    memory.limit = plenty
+    found = notes(run(group, work))
+    assert BY_COPIES in found
+    assert UNDERNEATH not in found
+    group.close()
+    for device in group.devices:
+        device.memory.assert_nothing_left()
+
+
+def test_what_memory_does_not_mend_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = StandInGroup(2, copies=True)
+    work = scenario(2).replace(**{"strategy.name": "tensor"})
+    no_values(monkeypatch)
+    group.devices[0].memory.limit = 3 * group.devices[0].memory.granularity
+    first = notes(run(group, work))
+    monkeypatch.setattr(StandInDevice, "why_no_values", lambda _: pytest.fail("tried again"))
+    assert notes(run(group, work)) == first
+    group.close()
+
+
+def test_mailboxes_make_room_for_an_order_without_meetings() -> None:
+    group = StandInGroup(2, copies=True)
+    memories = [device.memory for device in group.devices]
+    meets = scenario(2).replace(**{"strategy.name": "tensor"})
+    alone = scenario(2).replace(**{"strategy.name": "replicated"})
+    expected = [report.output_sha256 for report in run(group, meets)]
+    kept = [memory.created_bytes for memory in memories]
+    assert all(kept)
+    run(group, alone)
+    assert [memory.created_bytes for memory in memories] == kept, "there is room for both"
+    plenty, memories[1].limit = memories[1].limit, kept[1]
+    run(group, alone)
+    assert [memory.created_bytes for memory in memories] == [0, 0], "one rank without room is enough"
+    memories[1].limit = plenty
+    reports = run(group, meets)
+    assert BY_COPIES in notes(reports)
+    assert [report.output_sha256 for report in reports] == expected
+    group.close()
+
+
 def test_copies_that_are_wanted_and_do_not_work_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     group = StandInGroup(2, copies=True)
     why = no_values(monkeypatch)

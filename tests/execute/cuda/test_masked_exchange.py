@@ -17,7 +17,7 @@ from stand_in_group import StandInGroup
 from test_cuda_schedules import MODEL, scenario
 from torch import Tensor
 
-from dwdp_lab.execute.cuda import exchange_per_rank
+from dwdp_lab.execute.cuda import exchange_counted
 from dwdp_lab.execute.cuda.clock import anchor
 from dwdp_lab.execute.cuda.copy_meeting import CopyMeeting, add_in_order
 from dwdp_lab.execute.cuda.mailboxes import Mailboxes
@@ -86,7 +86,7 @@ def test_the_bits_of_the_all_gather_form(ranks: int, model: str, monkeypatch: py
     def never(*_: Any) -> None:
         raise AssertionError("the host reads")
 
-    monkeypatch.setattr(exchange_per_rank, "read", never)
+    monkeypatch.setattr(exchange_counted, "read", never)
     group = StandInGroup(ranks, copies=True)
     base = scenario(ranks, MODELS[model], **{"strategy.name": "dep", "workload.steps": 2})
     uneven = {"kind": "explicit", "lengths": [[7, 2], [], [1], [12]][:ranks]}

@@ -52,11 +52,20 @@ def test_the_busiest_step_runs_twice_and_the_run_is_as_it_was(monkeypatch: pytes
     work = scenario(2, **{"strategy.cross_step": True})
     plain = group.run(work, graph=graph)
     profiler = Profiler(monkeypatch)
+    begun: list[int] = []
+
+    def started(session: Any, queued: int) -> int:
+        begun.append(queued)
+        return common_start(session, queued)
+
+    common_start = run_order.common_start
+    monkeypatch.setattr(run_order, "common_start", started)
     group.schedule(7)
     reports = group.run(work, graph=graph, profiled=True)
     tokens = [max(work.batches.tokens(rank, step) for rank in range(2)) for step in range(work.batches.steps)]
     step = tokens.index(max(tokens))
     ops = [[op for op in program.ops if op.step == step] for program in build(work)]
+    assert sorted(begun) == sorted(map(len, ops)), "time to queue one step, not all of the run"
     for rank, report in enumerate(reports):
         assert report.output_sha256 == plain[rank].output_sha256
         assert len(report.spans) == len(plain[rank].spans)
