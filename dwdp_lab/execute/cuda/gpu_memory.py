@@ -35,11 +35,17 @@ class Gpu(NamedTuple):
 def needed_bytes(scenario: Scenario, embeddings: bool = False) -> float:
     """Of one rank: its process, its mailbox, and as much as the fullest rank's ledger says.
 
-    Ranks keep `embeddings` when they run a model of transformers; the lab's own decoder has none.
+    The ledger counts rows of experts as if all ranks had equally many. Under DEP the host does not know how many a rank
+    gets, so there is room for those of all tokens. Ranks keep `embeddings` when they run a model of transformers; the lab's own decoder has none.
     """
     name = scenario.strategy.name
     kept = ledger(scenario, name)
-    return PROCESS_BYTES + mailbox_bytes(scenario, name) + kept.total - (0 if embeddings else kept.embeddings)
+    more = 0.0 if embeddings else -kept.embeddings
+    if name == "dep":
+        batches = scenario.batches
+        tokens = [[batches.tokens(rank, step) for rank in range(scenario.ranks)] for step in range(batches.steps)]
+        more += kept.activations * (max(map(sum, tokens)) / max(map(max, tokens)) - 1)
+    return PROCESS_BYTES + mailbox_bytes(scenario, name) + kept.total + more
 
 
 def check_gpu_memory(
