@@ -36,7 +36,8 @@ def needed_bytes(scenario: Scenario, embeddings: bool = False) -> float:
     """Of one rank: its process, its mailbox, and as much as the fullest rank's ledger says.
 
     The ledger counts rows of experts as if all ranks had equally many. Under DEP the host does not know how many a rank
-    gets, so there is room for those of all tokens. Ranks keep `embeddings` when they run a model of transformers; the lab's own decoder has none.
+    gets, so there is room for those of all tokens. Ranks keep `embeddings` when they run a model of transformers; the
+    lab's own decoder has none.
     """
     name = scenario.strategy.name
     kept = ledger(scenario, name)
