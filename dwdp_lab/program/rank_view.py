@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from dwdp_lab.program.micro_batches import MicroBatch, micro_batches
+from dwdp_lab.program.micro_batches import MicroBatch
 from dwdp_lab.program.operation import Collective, Kind, Op, Pull, Work
 from dwdp_lab.program.pull_plan import pull_of, routed_pull_of
 from dwdp_lab.program.work import WorkModel
@@ -34,7 +34,6 @@ class RankView:
     _known: dict[tuple[str, int, int, int | None], Works] = field(default_factory=dict, repr=False)
     _sent: dict[tuple[str, int, int], Collective] = field(default_factory=dict, repr=False)
     _pulls: dict[tuple[int, int], Pull] = field(default_factory=dict, repr=False)
-    _micro: dict[int, tuple[MicroBatch, ...]] = field(default_factory=dict, repr=False)
 
     @property
     def knobs(self) -> Strategy:
@@ -68,9 +67,7 @@ class RankView:
 
     def micro_batches(self, step: int) -> tuple[MicroBatch, ...]:
         """The micro-batches of a step, of all ranks; an operation names one by its place here."""
-        if step not in self._micro:
-            self._micro[step] = micro_batches(self.scenario, step)
-        return self._micro[step]
+        return self.amounts.micro_batches(step)
 
     def tokens(self, step: int, micro: int | None = None) -> int:
         """New tokens of this rank, or of a micro-batch, in a step."""
@@ -120,10 +117,7 @@ class RankView:
         micro: int | None = None,
     ) -> Op:
         """All experts for the rank's own tokens, reading remote weights from `slot` (None: all are resident)."""
-        variant = self._routing_variant(layer)
-        work = self._once(
-            "experts", step, variant, lambda: self.amounts.experts(self.tokens(step, micro), layer), micro
-        )
+        work = self._once("experts", step, 0, lambda: self.amounts.experts(self.tokens(step, micro)), micro)
         return Op("experts", "compute", step, layer, waits, signals, work, slot=slot, micro=micro)
 
     def computed_experts(self, step: int, layer: int, waits: Events, signals: str) -> Op:
