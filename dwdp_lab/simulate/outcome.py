@@ -10,7 +10,7 @@ from dwdp_lab.program.operation import Unit
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.hardware import Hardware
 from dwdp_lab.simulate.physics import Physics
-from dwdp_lab.simulate.run import run_in_detail
+from dwdp_lab.simulate.run import no_collection, run_in_detail
 from dwdp_lab.timeline.metrics import Metrics, metrics
 
 
@@ -27,6 +27,7 @@ class Outcome:
     readers_share: dict[int, float]
 
 
+@no_collection()
 def outcome(scenario: Scenario, hardware: Hardware, physics: Physics) -> Outcome:
     """Run the scenario's strategy in virtual time. Raises ScenarioError for a profile that cannot run it."""
     timeline, simulated = run_in_detail(scenario, hardware=hardware, physics=physics)
