@@ -148,15 +148,21 @@ class RankView:
 
     def gather_weights(self, step: int, layer: int, slot: int, waits: Events, signals: str) -> Op:
         """All-gather the layer's experts, the rank's own too, into a slot: a collective of all ranks."""
-        amount = self.amounts.gather_weights(self.rank)
+        amount = self._sent_once("gather_weights", 0, 0, lambda: self.amounts.gather_weights(self.rank))
         return Op("gather_weights", "comm", step, layer, waits, signals, collective=amount, slot=slot)
 
     def send(self, kind: Kind, step: int, layer: int, waits: Events, signals: str) -> Op:
         """A collective that moves tokens: to the experts (dispatch, gather_tokens) or back."""
-        key = (kind, step, self._routing_variant(layer))
+        variant = self._routing_variant(layer)
+        amount = self._sent_once(kind, step, variant, lambda: self._amount(kind, step, layer))
+        return Op(kind, "comm", step, layer, waits, signals, collective=amount)
+
+    def _sent_once(self, kind: Kind, step: int, variant: int, make: Callable[[], Collective]) -> Collective:
+        """Most layers send the same: one object for all of them."""
+        key = (kind, step, variant)
         if key not in self._sent:
-            self._sent[key] = self._amount(kind, step, layer)
-        return Op(kind, "comm", step, layer, waits, signals, collective=self._sent[key])
+            self._sent[key] = make()
+        return self._sent[key]
 
     def send_hidden(self, step: int, layer: int, micro: int, to: int, waits: Events, signals: str | None = None) -> Op:
         """Send another rank the hidden states of a micro-batch: what goes into the layer."""

@@ -30,7 +30,7 @@ class WorkModel:
     scenario: Scenario
     _known: dict[Hashable, Works] = field(default_factory=dict, repr=False)
     _copies: dict[int, tuple[float, ...]] = field(default_factory=dict, repr=False)
-    _touched: dict[tuple[int, int], tuple[float, ...]] = field(default_factory=dict, repr=False)
+    _met: dict[tuple[int, int], tuple[tuple[float, float], ...]] = field(default_factory=dict, repr=False)
     _micro: dict[int, tuple[MicroBatch, ...]] = field(default_factory=dict, repr=False)
     _narrowed: dict[Hashable, WorkModel] = field(default_factory=dict, repr=False)
 
@@ -132,19 +132,21 @@ class WorkModel:
 
     def computed_experts(self, rank: int, step: int, layer: int) -> Works:
         """The experts this rank computes under DEP, for all ranks' tokens; shared experts for its own."""
-        batches, own = self.scenario.batches, self._placement_cuts[rank]
-        everyone = sum(batches.tokens(peer, step) for peer in range(batches.ranks))
-        rows = everyone * math.fsum(self.visits(layer)[own.start : own.stop])
-        return self._experts(rows, self._touched_by_rank(everyone, layer)[rank], batches.tokens(rank, step))
+        rows, touched = self._met_by_rank(step, layer)[rank]
+        return self._experts(rows, touched, self.scenario.batches.tokens(rank, step))
 
-    def _touched_by_rank(self, tokens: int, layer: int) -> tuple[float, ...]:
-        """How many of the experts that each rank computes any of so many tokens visits."""
-        if (tokens, layer) not in self._touched:
-            visited = self.visited(tokens, layer)
-            self._touched[tokens, layer] = tuple(
-                [math.fsum(visited[own.start : own.stop]) for own in self._placement_cuts]
+    def _met_by_rank(self, step: int, layer: int) -> tuple[tuple[float, float], ...]:
+        """Of the experts that each rank computes: the rows of all ranks' tokens, and how many experts have any."""
+        if (step, layer) not in self._met:
+            everyone = sum(self.scenario.batches.tokens_by_step[step])
+            visits, visited = self.visits(layer), self.visited(everyone, layer)
+            self._met[step, layer] = tuple(
+                [
+                    (everyone * math.fsum(visits[own.start : own.stop]), math.fsum(visited[own.start : own.stop]))
+                    for own in self._placement_cuts
+                ]
             )
-        return self._touched[tokens, layer]
+        return self._met[step, layer]
 
     def _experts(self, rows: float, touched: float, own_tokens: int) -> Works:
         """So many rows, which need the weights of the experts touched; shared experts for the rank's own tokens."""
@@ -211,24 +213,15 @@ class WorkModel:
 
     def dispatch(self, rank: int, step: int, layer: int) -> Collective:
         """All-to-all of hidden rows to their experts' ranks."""
-        row = self.scenario.model.hidden * self.scenario.model.dispatch_bytes
         tokens, copies = self.scenario.batches.tokens(rank, step), self._copies_by_rank(layer)
-        return Collective(
-            tuple([0.0 if peer == rank else row * (tokens * rows) for peer, rows in enumerate(copies)])
-        )
+        row = self.scenario.model.hidden * self.scenario.model.dispatch_bytes
+        return _all_but(rank, [row * (tokens * each) for each in copies])
 
     def combine(self, rank: int, step: int, layer: int) -> Collective:
         """The way back: a rank returns the rows it computed for its peers."""
+        tokens, copies = self.scenario.batches.tokens_by_step[step], self.copies_to(rank, layer)
         row = self.scenario.model.hidden * self.scenario.model.activation_bytes
-        tokens, copies = self.scenario.batches.tokens, self._copies_by_rank(layer)[rank]
-        return Collective(
-            tuple(
-                [
-                    0.0 if peer == rank else row * (tokens(peer, step) * copies)
-                    for peer in range(self.scenario.ranks)
-                ]
-            )
-        )
+        return _all_but(rank, [row * (each * copies) for each in tokens])
 
     def gather_tokens(self, rank: int, step: int) -> Collective:
         """All-gather: every rank gets all tokens."""
@@ -238,10 +231,7 @@ class WorkModel:
     def reduce_tokens(self, rank: int, step: int) -> Collective:
         """Reduce-scatter: every rank gets the others' partial sums of its own tokens."""
         row = self.scenario.model.hidden * self.scenario.model.activation_bytes
-        tokens = self.scenario.batches.tokens
-        return Collective(
-            tuple([0.0 if peer == rank else row * tokens(peer, step) for peer in range(self.scenario.ranks)])
-        )
+        return _all_but(rank, [row * tokens for tokens in self.scenario.batches.tokens_by_step[step]])
 
     def gather_weights(self, rank: int) -> Collective:
         """All-gather of a layer's experts: every rank sends those it computes under DEP to all others."""
@@ -264,7 +254,13 @@ class WorkModel:
         return Collective(tuple([nbytes if peer == to else 0.0 for peer in range(self.scenario.ranks)]))
 
     def _to_all(self, rank: int, nbytes: float) -> Collective:
-        return Collective(tuple([0.0 if peer == rank else nbytes for peer in range(self.scenario.ranks)]))
+        return _all_but(rank, [nbytes] * self.scenario.ranks)
+
+
+def _all_but(rank: int, nbytes: list[float]) -> Collective:
+    """So many bytes for each rank, none for itself."""
+    nbytes[rank] = 0.0
+    return Collective(tuple(nbytes))
 
 
 def windowed_pairs(context: int, new: int, window: int | None) -> int:
