@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from dwdp_lab.program.operation import Unit
 from dwdp_lab.scenario.scenario import Scenario
@@ -25,6 +26,24 @@ class Outcome:
     unit_ms: dict[Unit, float]
     pull_ms: float
     readers_share: dict[int, float]
+
+
+Simulate = Callable[[Scenario, Hardware, Physics], Outcome]
+"""How to get an outcome: `outcome`, or a `Remembering` for questions that share some."""
+
+
+@dataclass(frozen=True)
+class Remembering:
+    """Simulates what it is asked for once, and gives the same outcome when it is asked again."""
+
+    _known: dict[tuple[str, str, Physics], Outcome] = field(default_factory=dict, repr=False)
+
+    def __call__(self, scenario: Scenario, hardware: Hardware, physics: Physics) -> Outcome:
+        """As `outcome`."""
+        key = scenario.model_dump_json(), hardware.model_dump_json(), physics
+        if key not in self._known:
+            self._known[key] = outcome(scenario, hardware, physics)
+        return self._known[key]
 
 
 @no_collection()
