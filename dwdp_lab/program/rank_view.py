@@ -83,9 +83,10 @@ class RankView:
     def _once(self, name: str, step: int, variant: int, make: Callable[[], Works], micro: int | None = None) -> Works:
         """Most layers do the same work: one object for all of them."""
         key = (name, step, variant, micro)
-        if key not in self._known:
-            self._known[key] = make()
-        return self._known[key]
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = make()
+        return known
 
     def _routing_variant(self, layer: int) -> int:
         return layer if self.scenario.workload.router_skew else 0
@@ -160,9 +161,10 @@ class RankView:
     def _sent_once(self, kind: Kind, step: int, variant: int, make: Callable[[], Collective]) -> Collective:
         """Most layers send the same: one object for all of them."""
         key = (kind, step, variant)
-        if key not in self._sent:
-            self._sent[key] = make()
-        return self._sent[key]
+        known = self._sent.get(key)
+        if known is None:
+            known = self._sent[key] = make()
+        return known
 
     def send_hidden(self, step: int, layer: int, micro: int, to: int, waits: Events, signals: str | None = None) -> Op:
         """Send another rank the hidden states of a micro-batch: what goes into the layer."""

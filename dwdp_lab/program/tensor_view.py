@@ -76,9 +76,10 @@ class TensorView:
     def _once(self, name: str, step: int, variant: int, make: Callable[[], Works]) -> Works:
         """Most layers do the same work: one object for all of them."""
         key = (name, step, variant)
-        if key not in self._known:
-            self._known[key] = make()
-        return self._known[key]
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = make()
+        return known
 
 
 def joint_batch(by_rank: tuple[tuple[Batch, ...], ...], step: int) -> Batch:

@@ -41,9 +41,10 @@ class WorkModel:
 
     def _once(self, key: Hashable, make: Callable[[], Works]) -> Works:
         """Ranks and steps with the same tokens do the same work: one object for all of them."""
-        if key not in self._known:
-            self._known[key] = make()
-        return self._known[key]
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = make()
+        return known
 
     def micro_batches(self, step: int) -> tuple[MicroBatch, ...]:
         """The micro-batches of a step, of all ranks."""

@@ -145,7 +145,8 @@ class _Machine:
             self.meet(place, index, op, now)
         elif self.compute:
             lane = self.compute[place]
-            end = lane.begin(index, self.costs[place][index].pieces, now, *self.disturbed(place, now))
+            so_far_us, disturbance = self.disturbed(place, now)
+            end = lane.begin(index, self.costs[place][index].pieces, now, so_far_us, disturbance)
             self.push(end, place, _COMPUTE_PIECE, lane.version)
         else:
             self.push(now + self.costs[place][index].alone_us, place, index)
@@ -153,7 +154,8 @@ class _Machine:
     def end_piece(self, place: int, now: float) -> None:
         lane = self.compute[place]
         index = lane.index
-        end = lane.goes_on(now, *self.disturbed(place, now))
+        so_far_us, disturbance = self.disturbed(place, now)
+        end = lane.goes_on(now, so_far_us, disturbance)
         if end is None:
             self.end(place, index, now)
         else:
@@ -225,7 +227,8 @@ class _Machine:
         """A transfer of the rank's own has begun or ended: its compute is disturbed more, or less."""
         if self.compute:
             lane = self.compute[place]
-            end = lane.reconsider(now, *self.disturbed(place, now))
+            so_far_us, disturbance = self.disturbed(place, now)
+            end = lane.reconsider(now, so_far_us, disturbance)
             if end is not None:
                 self.push(end, place, _COMPUTE_PIECE, lane.version)
 
