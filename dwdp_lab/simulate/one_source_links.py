@@ -77,6 +77,7 @@ class OneSourceLinks:
         self._traffic = [Traffic() for _ in range(ranks)]
         self._heap: list[tuple[float, int, Queue]] = []  # (when its first reader is done, version, whose)
         self._versions = 0
+        self._rates = [0.0, *[min(egress / count, self.most) for count in range(1, ranks + 1)]]  # of so many readers
 
     def start(self, rank: int, stages: Sequence[Stage], now_us: float) -> None:
         reader = self._readers[rank]
@@ -131,8 +132,7 @@ class OneSourceLinks:
     def _share(self, queue: Queue, now_us: float) -> None:
         """The new rate after a reader has come or gone, and when the first is done at it."""
         readers = queue.readers
-        rate = self.egress / len(readers)
-        queue.rate = rate = rate if rate < self.most else self.most
+        queue.rate = rate = self._rates[len(readers)]
         queue.since = now_us
         self._versions = queue.version = version = self._versions + 1
         heappush(self._heap, (now_us + (readers[0][0] - queue.progress) / rate, version, queue))
