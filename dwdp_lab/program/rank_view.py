@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from dwdp_lab.program.micro_batches import MicroBatch, micro_batches
+from dwdp_lab.program.micro_batches import MicroBatch
 from dwdp_lab.program.operation import Collective, Kind, Op, Pull, Work
 from dwdp_lab.program.pull_plan import pull_of, routed_pull_of
 from dwdp_lab.program.work import WorkModel
@@ -34,7 +34,6 @@ class RankView:
     _known: dict[tuple[str, int, int, int | None], Works] = field(default_factory=dict, repr=False)
     _sent: dict[tuple[str, int, int], Collective] = field(default_factory=dict, repr=False)
     _pulls: dict[tuple[int, int], Pull] = field(default_factory=dict, repr=False)
-    _micro: dict[int, tuple[MicroBatch, ...]] = field(default_factory=dict, repr=False)
 
     @property
     def knobs(self) -> Strategy:
@@ -68,9 +67,7 @@ class RankView:
 
     def micro_batches(self, step: int) -> tuple[MicroBatch, ...]:
         """The micro-batches of a step, of all ranks; an operation names one by its place here."""
-        if step not in self._micro:
-            self._micro[step] = micro_batches(self.scenario, step)
-        return self._micro[step]
+        return self.amounts.micro_batches(step)
 
     def tokens(self, step: int, micro: int | None = None) -> int:
         """New tokens of this rank, or of a micro-batch, in a step."""
@@ -86,9 +83,10 @@ class RankView:
     def _once(self, name: str, step: int, variant: int, make: Callable[[], Works], micro: int | None = None) -> Works:
         """Most layers do the same work: one object for all of them."""
         key = (name, step, variant, micro)
-        if key not in self._known:
-            self._known[key] = make()
-        return self._known[key]
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = make()
+        return known
 
     def _routing_variant(self, layer: int) -> int:
         return layer if self.scenario.workload.router_skew else 0
@@ -120,10 +118,7 @@ class RankView:
         micro: int | None = None,
     ) -> Op:
         """All experts for the rank's own tokens, reading remote weights from `slot` (None: all are resident)."""
-        variant = self._routing_variant(layer)
-        work = self._once(
-            "experts", step, variant, lambda: self.amounts.experts(self.tokens(step, micro), layer), micro
-        )
+        work = self._once("experts", step, 0, lambda: self.amounts.experts(self.tokens(step, micro)), micro)
         return Op("experts", "compute", step, layer, waits, signals, work, slot=slot, micro=micro)
 
     def computed_experts(self, step: int, layer: int, waits: Events, signals: str) -> Op:
@@ -154,15 +149,22 @@ class RankView:
 
     def gather_weights(self, step: int, layer: int, slot: int, waits: Events, signals: str) -> Op:
         """All-gather the layer's experts, the rank's own too, into a slot: a collective of all ranks."""
-        amount = self.amounts.gather_weights(self.rank)
+        amount = self._sent_once("gather_weights", 0, 0, lambda: self.amounts.gather_weights(self.rank))
         return Op("gather_weights", "comm", step, layer, waits, signals, collective=amount, slot=slot)
 
     def send(self, kind: Kind, step: int, layer: int, waits: Events, signals: str) -> Op:
         """A collective that moves tokens: to the experts (dispatch, gather_tokens) or back."""
-        key = (kind, step, self._routing_variant(layer))
-        if key not in self._sent:
-            self._sent[key] = self._amount(kind, step, layer)
-        return Op(kind, "comm", step, layer, waits, signals, collective=self._sent[key])
+        variant = self._routing_variant(layer)
+        amount = self._sent_once(kind, step, variant, lambda: self._amount(kind, step, layer))
+        return Op(kind, "comm", step, layer, waits, signals, collective=amount)
+
+    def _sent_once(self, kind: Kind, step: int, variant: int, make: Callable[[], Collective]) -> Collective:
+        """Most layers send the same: one object for all of them."""
+        key = (kind, step, variant)
+        known = self._sent.get(key)
+        if known is None:
+            known = self._sent[key] = make()
+        return known
 
     def send_hidden(self, step: int, layer: int, micro: int, to: int, waits: Events, signals: str | None = None) -> Op:
         """Send another rank the hidden states of a micro-batch: what goes into the layer."""

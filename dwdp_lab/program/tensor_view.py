@@ -10,7 +10,7 @@ from dwdp_lab.program.operation import Collective, Kind, Op, Work
 from dwdp_lab.program.rank_view import RankView
 from dwdp_lab.program.work import WorkModel
 from dwdp_lab.scenario.batches import Batch
-from dwdp_lab.scenario.shares import Share, narrowed, share_of
+from dwdp_lab.scenario.shares import Share, share_of
 
 Works = tuple[Work, ...]
 Events = tuple[str, ...]
@@ -32,8 +32,7 @@ class TensorView:
     @cached_property
     def amounts(self) -> WorkModel:
         """Work of the layers as narrow as the share."""
-        scenario = self.rank.scenario
-        return WorkModel(scenario.model_copy(update={"model": narrowed(scenario.model, self.share)}))
+        return self.rank.amounts.narrowed(self.share)
 
     @cached_property
     def busy_steps(self) -> tuple[int, ...]:
@@ -60,8 +59,7 @@ class TensorView:
 
     def experts(self, step: int, layer: int, signals: str) -> Op:
         """The share's columns of all experts, routed and shared; no residual yet."""
-        variant = layer if self.rank.scenario.workload.router_skew else 0
-        work = self._once("experts", step, variant, lambda: self.amounts.experts(self.tokens(step), layer))
+        work = self._once("experts", step, 0, lambda: self.amounts.experts(self.tokens(step)))
         return Op("experts", "compute", step, layer, (), signals, work)
 
     def dense(self, step: int, layer: int, waits: Events, signals: str) -> Op:
@@ -78,9 +76,10 @@ class TensorView:
     def _once(self, name: str, step: int, variant: int, make: Callable[[], Works]) -> Works:
         """Most layers do the same work: one object for all of them."""
         key = (name, step, variant)
-        if key not in self._known:
-            self._known[key] = make()
-        return self._known[key]
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = make()
+        return known
 
 
 def joint_batch(by_rank: tuple[tuple[Batch, ...], ...], step: int) -> Batch:

@@ -7,30 +7,58 @@ and write is counted apart (unit `activations`), so that a bound may leave it ou
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from dwdp_lab.program.micro_batches import MicroBatch, micro_batches
 from dwdp_lab.program.operation import Collective, Work
 from dwdp_lab.program.placement import placement
 from dwdp_lab.scenario.batches import Batch
 from dwdp_lab.scenario.precision import BYTES_PER_PARAM, CHANNEL_SCALE_BYTES, Precision, computed_in
 from dwdp_lab.scenario.router import visit_probability
 from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.scenario.shares import Share, narrowed
 
 Works = tuple[Work, ...]
 
 
 @dataclass(frozen=True)
 class WorkModel:
-    """Work of one scenario's operations. Expert rows are expected values under the router's skew."""
+    """Work of one scenario's operations, of all its ranks. Expert rows are expected values under the router's skew."""
 
     scenario: Scenario
-    _copies: dict[tuple[int, int], float] = field(default_factory=dict, repr=False)
+    _known: dict[Hashable, Works] = field(default_factory=dict, repr=False)
+    _copies: dict[int, tuple[float, ...]] = field(default_factory=dict, repr=False)
+    _met: dict[tuple[int, int], tuple[tuple[float, float], ...]] = field(default_factory=dict, repr=False)
+    _micro: dict[int, tuple[MicroBatch, ...]] = field(default_factory=dict, repr=False)
+    _narrowed: dict[Hashable, WorkModel] = field(default_factory=dict, repr=False)
 
     @cached_property
     def _placement_cuts(self) -> tuple[range, ...]:
         where = placement(self.scenario)
         return tuple(where.computed(rank) for rank in range(where.ranks))
+
+    def _once(self, key: Hashable, make: Callable[[], Works]) -> Works:
+        """Ranks and steps with the same tokens do the same work: one object for all of them."""
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = make()
+        return known
+
+    def micro_batches(self, step: int) -> tuple[MicroBatch, ...]:
+        """The micro-batches of a step, of all ranks."""
+        if step not in self._micro:
+            self._micro[step] = micro_batches(self.scenario, step)
+        return self._micro[step]
+
+    def narrowed(self, share: Share) -> WorkModel:
+        """Work of layers as narrow as one rank's share; most ranks of `tensor` have equal ones."""
+        widths = tuple(map(len, share))
+        if widths not in self._narrowed:
+            model = narrowed(self.scenario.model, share)
+            self._narrowed[widths] = WorkModel(self.scenario.model_copy(update={"model": model}))
+        return self._narrowed[widths]
 
     def visits(self, layer: int) -> tuple[float, ...]:
         """Expected visits of one token to each expert of a layer; they sum to top_k."""
@@ -53,12 +81,15 @@ class WorkModel:
 
     def attention(self, batch: Batch, layer: int) -> Works:
         """Projections and the causal core, quadratic per request; a window limits every other layer."""
+        window = self.scenario.model.attention.window if layer % 2 == 0 else None
+        return self._once((batch, window), lambda: self._attention(batch, window))
+
+    def _attention(self, batch: Batch, window: int | None) -> Works:
         model = self.scenario.model
         heads = model.attention
         tokens = sum(chunk.new_tokens for chunk in batch)
         if not tokens:
             return ()
-        window = heads.window if layer % 2 == 0 else None
         pairs = sum(windowed_pairs(c.context_tokens, c.new_tokens, window) for c in batch)
         keys = sum(c.new_tokens + min(c.context_tokens, window or c.context_tokens) for c in batch)
         elements = tokens * heads.query_elements_per_token() + keys * heads.kv_elements_per_token()
@@ -89,23 +120,40 @@ class WorkModel:
             return ()
         return (self._gemm(tokens, model.hidden * model.experts), self._activations(2 * tokens * model.hidden))
 
-    def experts(self, tokens: int, layer: int) -> Works:
-        """All experts for this rank's own tokens (replicated, weight_gather, dwdp)."""
-        return self._experts(tokens, tokens, range(self.scenario.model.experts), layer)
+    def experts(self, tokens: int) -> Works:
+        """All experts for this rank's own tokens (replicated, weight_gather, dwdp).
+
+        The same in every layer: layers differ in which experts are popular, and these are sums over all experts.
+        """
+
+        def make() -> Works:
+            return self._experts(tokens * math.fsum(self.visits(0)), math.fsum(self.visited(tokens, 0)), tokens)
+
+        return self._once(("experts", tokens), make)
 
     def computed_experts(self, rank: int, step: int, layer: int) -> Works:
         """The experts this rank computes under DEP, for all ranks' tokens; shared experts for its own."""
-        batches = self.scenario.batches
-        everyone = sum(batches.tokens(peer, step) for peer in range(batches.ranks))
-        return self._experts(everyone, batches.tokens(rank, step), self._placement_cuts[rank], layer)
+        rows, touched = self._met_by_rank(step, layer)[rank]
+        return self._experts(rows, touched, self.scenario.batches.tokens(rank, step))
 
-    def _experts(self, tokens: int, own_tokens: int, experts: range, layer: int) -> Works:
+    def _met_by_rank(self, step: int, layer: int) -> tuple[tuple[float, float], ...]:
+        """Of the experts that each rank computes: the rows of all ranks' tokens, and how many experts have any."""
+        if (step, layer) not in self._met:
+            everyone = sum(self.scenario.batches.tokens_by_step[step])
+            visits, visited = self.visits(layer), self.visited(everyone, layer)
+            self._met[step, layer] = tuple(
+                [
+                    (everyone * math.fsum(visits[own.start : own.stop]), math.fsum(visited[own.start : own.stop]))
+                    for own in self._placement_cuts
+                ]
+            )
+        return self._met[step, layer]
+
+    def _experts(self, rows: float, touched: float, own_tokens: int) -> Works:
+        """So many rows, which need the weights of the experts touched; shared experts for the rank's own tokens."""
         model = self.scenario.model
-        visits = self.visits(layer)[experts.start : experts.stop]
-        rows = tokens * math.fsum(visits)
         terms = []
         if rows:
-            touched = math.fsum(self.visited(tokens, layer)[experts.start : experts.stop])
             terms.append(
                 Work(
                     "grouped_gemm",
@@ -147,13 +195,15 @@ class WorkModel:
         router is exact, 1 - C(E - m, k) / C(E, k) for m experts, and otherwise takes the visits as independent (up to
         a tenth too low, when few experts get most visits).
         """
-        if (target, layer) not in self._copies:
-            self._copies[target, layer] = self._expected_copies(target, layer)
-        return self._copies[target, layer]
+        return self._copies_by_rank(layer)[target]
 
-    def _expected_copies(self, target: int, layer: int) -> float:
+    def _copies_by_rank(self, layer: int) -> tuple[float, ...]:
+        if layer not in self._copies:
+            self._copies[layer] = tuple([self._expected_copies(experts, layer) for experts in self._placement_cuts])
+        return self._copies[layer]
+
+    def _expected_copies(self, experts: range, layer: int) -> float:
         model = self.scenario.model
-        experts = self._placement_cuts[target]
         visits = self.visits(layer)[experts.start : experts.stop]
         if self.scenario.strategy.dep_rows == "per_expert":
             return math.fsum(visits)
@@ -162,27 +212,17 @@ class WorkModel:
             return 1.0 - none
         return 1.0 - math.prod(1.0 - share for share in visits)
 
-    def _rows_between(self, source: int, target: int, step: int, layer: int) -> float:
-        """Expected rows of `source`'s tokens that an all-to-all brings to `target`."""
-        if source == target:
-            return 0.0
-        return self.scenario.batches.tokens(source, step) * self.copies_to(target, layer)
-
     def dispatch(self, rank: int, step: int, layer: int) -> Collective:
         """All-to-all of hidden rows to their experts' ranks."""
-        model = self.scenario.model
-        row = model.hidden * model.dispatch_bytes
-        return Collective(
-            tuple([row * self._rows_between(rank, peer, step, layer) for peer in range(self.scenario.ranks)])
-        )
+        tokens, copies = self.scenario.batches.tokens(rank, step), self._copies_by_rank(layer)
+        row = self.scenario.model.hidden * self.scenario.model.dispatch_bytes
+        return _all_but(rank, [row * (tokens * each) for each in copies])
 
     def combine(self, rank: int, step: int, layer: int) -> Collective:
         """The way back: a rank returns the rows it computed for its peers."""
-        model = self.scenario.model
-        row = model.hidden * model.activation_bytes
-        return Collective(
-            tuple([row * self._rows_between(peer, rank, step, layer) for peer in range(self.scenario.ranks)])
-        )
+        tokens, copies = self.scenario.batches.tokens_by_step[step], self.copies_to(rank, layer)
+        row = self.scenario.model.hidden * self.scenario.model.activation_bytes
+        return _all_but(rank, [row * (each * copies) for each in tokens])
 
     def gather_tokens(self, rank: int, step: int) -> Collective:
         """All-gather: every rank gets all tokens."""
@@ -192,10 +232,7 @@ class WorkModel:
     def reduce_tokens(self, rank: int, step: int) -> Collective:
         """Reduce-scatter: every rank gets the others' partial sums of its own tokens."""
         row = self.scenario.model.hidden * self.scenario.model.activation_bytes
-        tokens = self.scenario.batches.tokens
-        return Collective(
-            tuple([0.0 if peer == rank else row * tokens(peer, step) for peer in range(self.scenario.ranks)])
-        )
+        return _all_but(rank, [row * tokens for tokens in self.scenario.batches.tokens_by_step[step]])
 
     def gather_weights(self, rank: int) -> Collective:
         """All-gather of a layer's experts: every rank sends those it computes under DEP to all others."""
@@ -218,7 +255,13 @@ class WorkModel:
         return Collective(tuple([nbytes if peer == to else 0.0 for peer in range(self.scenario.ranks)]))
 
     def _to_all(self, rank: int, nbytes: float) -> Collective:
-        return Collective(tuple([0.0 if peer == rank else nbytes for peer in range(self.scenario.ranks)]))
+        return _all_but(rank, [nbytes] * self.scenario.ranks)
+
+
+def _all_but(rank: int, nbytes: list[float]) -> Collective:
+    """So many bytes for each rank, none for itself."""
+    nbytes[rank] = 0.0
+    return Collective(tuple(nbytes))
 
 
 def windowed_pairs(context: int, new: int, window: int | None) -> int:

@@ -51,6 +51,11 @@ class Batches:
         """Of each rank in each step: asked for by every pair of ranks of every collective."""
         return tuple(tuple(sum(chunk.new_tokens for chunk in batch) for batch in batches) for batches in self.by_rank)
 
+    @cached_property
+    def tokens_by_step(self) -> tuple[tuple[int, ...], ...]:
+        """New tokens of every rank, for each step."""
+        return tuple(zip(*self._tokens, strict=True))
+
     def cv(self, step: int) -> float:
         """Imbalance of one step: standard deviation over mean of the ranks' tokens (population form)."""
         tokens = [self.tokens(rank, step) for rank in range(self.ranks)]

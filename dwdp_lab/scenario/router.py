@@ -13,11 +13,7 @@ def popularity(experts: int, skew: float, seed: int, layer: int) -> tuple[float,
 
     Which expert is the popular one is drawn anew for every layer.
     """
-    weights = [(place + 1) ** -skew for place in range(experts)]
-    if skew:
-        random.Random(f"router {seed} {layer}").shuffle(weights)
-    total = math.fsum(weights)
-    return tuple(weight / total for weight in weights)
+    return _dealt(_zipf(experts, skew), skew, seed, layer)
 
 
 @lru_cache(maxsize=4096)
@@ -28,9 +24,30 @@ def visit_probability(experts: int, top_k: int, skew: float, seed: int, layer: i
     that tick at the rate of the popularity (the same as adding log popularity to Gumbel-distributed router scores).
     An expert is among them when it ticks before the time at which k have ticked on average.
     """
+    return _dealt(_visits(experts, top_k, skew), skew, seed, layer)
+
+
+def _dealt(by_place: tuple[float, ...], skew: float, seed: int, layer: int) -> tuple[float, ...]:
+    """What belongs to each place, the most popular first, as the layer deals the places to its experts."""
+    if not skew:
+        return by_place
+    dealt = list(by_place)
+    random.Random(f"router {seed} {layer}").shuffle(dealt)
+    return tuple(dealt)
+
+
+def _zipf(experts: int, skew: float) -> tuple[float, ...]:
+    weights = [(place + 1) ** -skew for place in range(experts)]
+    total = math.fsum(weights)
+    return tuple([weight / total for weight in weights])
+
+
+@lru_cache(maxsize=64)
+def _visits(experts: int, top_k: int, skew: float) -> tuple[float, ...]:
+    """By place. Layers only deal places anew, so the search for the time is one for all of them."""
     if top_k == experts or not skew:  # what is known needs no search, whose last bit depends on the system's expm1
         return (top_k / experts,) * experts
-    shares = popularity(experts, skew, seed, layer)
+    shares = _zipf(experts, skew)
     low, high = 0.0, 1.0
     while math.fsum(_ticked(shares, high)) < top_k:
         low, high = high, 2 * high

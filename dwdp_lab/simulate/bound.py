@@ -7,7 +7,7 @@ from typing import Literal
 
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.hardware import Hardware, Number
-from dwdp_lab.simulate.outcome import outcome
+from dwdp_lab.simulate.outcome import Simulate, outcome
 from dwdp_lab.simulate.physics import Physics
 
 Bound = Literal["compute", "link", "memory", "wait"]
@@ -16,17 +16,19 @@ FREE = 1e6
 """How many times faster a resource is made to see what it costs."""
 
 
-def shorter_without(scenario: Scenario, hardware: Hardware, physics: Physics) -> dict[Bound, float]:
+def shorter_without(
+    scenario: Scenario, hardware: Hardware, physics: Physics, simulate: Simulate = outcome
+) -> dict[Bound, float]:
     """By which share a step gets shorter when one limit is taken away: each simulated again without it.
 
     `wait` is the share that ranks wait on peers, as if nobody were late.
     """
-    base = outcome(scenario, hardware, physics).metrics
+    base = simulate(scenario, hardware, physics).metrics
     if not base.step_ms:
         return {"compute": 0.0, "link": 0.0, "memory": 0.0, "wait": 0.0}
 
     def without(profile: Hardware, **changes: float) -> float:
-        freed = outcome(scenario.model_copy(update=changes), profile, physics).metrics.step_ms
+        freed = simulate(scenario.model_copy(update=changes), profile, physics).metrics.step_ms
         return 1.0 - freed / base.step_ms
 
     fast = {precision: _freed(rate) for precision, rate in hardware.tflops.items()}
@@ -38,9 +40,9 @@ def shorter_without(scenario: Scenario, hardware: Hardware, physics: Physics) ->
     }
 
 
-def bound_of(scenario: Scenario, hardware: Hardware, physics: Physics) -> Bound:
+def bound_of(scenario: Scenario, hardware: Hardware, physics: Physics, simulate: Simulate = outcome) -> Bound:
     """The limit whose removal shortens a step most; of equal ones the first named."""
-    shares = shorter_without(scenario, hardware, physics)
+    shares = shorter_without(scenario, hardware, physics, simulate)
     return max(shares, key=lambda limit: round(shares[limit], 6))
 
 

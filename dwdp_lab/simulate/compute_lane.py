@@ -56,20 +56,33 @@ class ComputeLane:
         return self._end(now_us, disturbance)
 
     def goes_on(self, now_us: float, disturbed_us: float, disturbance: float) -> float | None:
-        """The current piece may have ended. Returns when it, or the next one, may; None when the operation is done."""
-        pieces = self._pieces
-        if pieces:
-            piece = pieces[self._place]
-            self._progress(piece, now_us, disturbed_us)
-            if self._left_us > ROUNDING * (piece.alone_us + now_us):
-                return self._end(now_us, disturbance)
-            self.unit_us[piece.unit] += self._left_us  # the surplus is not its time, but the next one's
-            self._place += 1
-            if self._place < len(pieces):
-                self._take(pieces[self._place])
-                return self._end(now_us, disturbance)
-        self.index = -1
-        return None
+        """The current piece may have ended. Returns when it, or the next one, may; None when the operation is done.
+
+        Most of what a simulation does, so the steps are written out rather than called.
+        """
+        pieces, unit_us = self._pieces, self.unit_us
+        if not pieces:
+            self.index = -1
+            return None
+        unit, alone_us, _ = pieces[self._place]
+        took = now_us - self._since_us
+        left_us = self._left_us - (took - self._lost * (disturbed_us - self._disturbed_us))
+        self._since_us, self._disturbed_us = now_us, disturbed_us
+        unit_us[unit] += took
+        if left_us <= ROUNDING * (alone_us + now_us):
+            unit_us[unit] += left_us  # the surplus is not its time, but the next one's
+            self._place = place = self._place + 1
+            if place == len(pieces):
+                self._left_us = left_us
+                self.index = -1
+                return None
+            unit, alone_us, slowdown = pieces[place]
+            unit_us[unit] -= left_us
+            left_us += alone_us
+            self._lost = 1.0 - 1.0 / slowdown
+        self._left_us = left_us
+        self.version += 1
+        return now_us if left_us <= 0.0 else now_us + left_us / (1.0 - self._lost * disturbance)
 
     def _take(self, piece: Piece) -> None:
         """Begin a piece, with what was left too much or too little of the one before."""

@@ -203,7 +203,7 @@ class CostModel:
         """
         ranks = len(sent)
         out = max(math.fsum(one.sent_bytes) for one in sent)
-        into = max(math.fsum(one.sent_bytes[rank] for one in sent) for rank in range(ranks))
+        into = max(map(math.fsum, zip(*[one.sent_bytes for one in sent], strict=True)))
         reached = self.hardware.reached
         fixed_us, gbps, share_reached = 0.0, self.collective_gbps, None
         if reached is not None:

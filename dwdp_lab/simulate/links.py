@@ -47,12 +47,9 @@ class Links(Protocol):
         """Go on until a pull has finished, at most until then."""
         ...
 
-    def disturbed_us(self, rank: int, now_us: float) -> float:
-        """For how long so far transfers have disturbed the rank: the integral of `disturbance`."""
-        ...
-
-    def disturbance(self, rank: int) -> float:
-        """How much transfers disturb the rank now: 1 while it pulls, else what it sends as a share of its egress.
+    def disturbed(self, rank: int, now_us: float) -> tuple[float, float]:
+        """For how long so far transfers have disturbed the rank, and how much they do now, whose integral that is: 1
+        while it pulls, else what it sends as a share of its egress.
 
         That a pull counts whole at whatever rate is what fits: so the slowdown of attention that the paper measures by
         itself (arXiv 2604.01621, Table 7: 1.226) also gives its time in a whole iteration (Table 1).
@@ -83,9 +80,8 @@ class PrivateLinks:
         self._disturbed_us[rank] = self._disturbed_us.get(rank, 0.0) + end_us - self._began_us.pop(rank)
         return Finished(end_us, rank)
 
-    def disturbed_us(self, rank: int, now_us: float) -> float:
-        running = now_us - self._began_us[rank] if rank in self._began_us else 0.0
-        return self._disturbed_us.get(rank, 0.0) + running
-
-    def disturbance(self, rank: int) -> float:
-        return 1.0 if rank in self._began_us else 0.0
+    def disturbed(self, rank: int, now_us: float) -> tuple[float, float]:
+        so_far_us = self._disturbed_us.get(rank, 0.0)
+        if rank in self._began_us:
+            return so_far_us + (now_us - self._began_us[rank]), 1.0
+        return so_far_us, 0.0

@@ -63,9 +63,9 @@ def run_with_unit_times(programs: Sequence[Program], cost: CostModel) -> Simulat
 
 def _links(programs: Sequence[Program], cost: CostModel) -> Links:
     rate = cost.link_bytes_per_us
-    if math.isinf(rate) or not cost.physics.shared_links:
-        return PrivateLinks(rate)
     pulls = {id(op.pull): op.pull for program in programs for op in program.ops if op.pull is not None}
+    if math.isinf(rate) or not cost.physics.shared_links or not pulls:
+        return PrivateLinks(rate)
     ranks, gives, pair = len(programs), cost.egress_bytes_per_us, cost.pair_bytes_per_us
     nodes = cost.nodes(ranks)
     if any(len(stage.sources) > 1 for pull in pulls.values() for stage in pull.stages):
@@ -145,7 +145,8 @@ class _Machine:
             self.meet(place, index, op, now)
         elif self.compute:
             lane = self.compute[place]
-            end = lane.begin(index, self.costs[place][index].pieces, now, *self.disturbed(place, now))
+            so_far_us, disturbance = self.disturbed(place, now)
+            end = lane.begin(index, self.costs[place][index].pieces, now, so_far_us, disturbance)
             self.push(end, place, _COMPUTE_PIECE, lane.version)
         else:
             self.push(now + self.costs[place][index].alone_us, place, index)
@@ -153,7 +154,8 @@ class _Machine:
     def end_piece(self, place: int, now: float) -> None:
         lane = self.compute[place]
         index = lane.index
-        end = lane.goes_on(now, *self.disturbed(place, now))
+        so_far_us, disturbance = self.disturbed(place, now)
+        end = lane.goes_on(now, so_far_us, disturbance)
         if end is None:
             self.end(place, index, now)
         else:
@@ -216,16 +218,17 @@ class _Machine:
 
     def disturbed(self, place: int, now: float) -> tuple[float, float]:
         """For how long transfers have disturbed the rank so far, and how much they do now (see links.py)."""
-        links, running = self.links, now - self.exchanging_since[place]
-        if running >= 0.0:
-            return links.disturbed_us(place, now) + self.exchanged_us[place] + running, 1.0
-        return links.disturbed_us(place, now) + self.exchanged_us[place], links.disturbance(place)
+        so_far_us, disturbance = self.links.disturbed(place, now)
+        so_far_us += self.exchanged_us[place]
+        exchanging_us = now - self.exchanging_since[place]
+        return (so_far_us + exchanging_us, 1.0) if exchanging_us >= 0.0 else (so_far_us, disturbance)
 
     def reconsider(self, place: int, now: float) -> None:
         """A transfer of the rank's own has begun or ended: its compute is disturbed more, or less."""
         if self.compute:
             lane = self.compute[place]
-            end = lane.reconsider(now, *self.disturbed(place, now))
+            so_far_us, disturbance = self.disturbed(place, now)
+            end = lane.reconsider(now, so_far_us, disturbance)
             if end is not None:
                 self.push(end, place, _COMPUTE_PIECE, lane.version)
 

@@ -9,8 +9,9 @@ A group of 72 ranks and 61 layers has 300,000 stages: what is done for each of t
 
 from __future__ import annotations
 
-import heapq
+from collections import defaultdict
 from collections.abc import Sequence
+from heapq import heappop, heappush
 
 from dwdp_lab.program.operation import Stage
 from dwdp_lab.simulate.links import Finished
@@ -70,12 +71,13 @@ class OneSourceLinks:
     def __init__(self, ranks: int, egress: float, ingress: float, pair: float | None = None) -> None:
         self.egress = egress
         self.most = ingress if pair is None else min(ingress, pair)
-        self.level_us: dict[int, float] = {}
+        self.level_us: dict[int, float] = defaultdict(float)
         self._queues = [Queue(peer) for peer in range(ranks)]
         self._readers = [_Reader() for _ in range(ranks)]
         self._traffic = [Traffic() for _ in range(ranks)]
         self._heap: list[tuple[float, int, Queue]] = []  # (when its first reader is done, version, whose)
         self._versions = 0
+        self._rates = [0.0, *[min(egress / count, self.most) for count in range(1, ranks + 1)]]  # of so many readers
 
     def start(self, rank: int, stages: Sequence[Stage], now_us: float) -> None:
         reader = self._readers[rank]
@@ -87,7 +89,7 @@ class OneSourceLinks:
     def run(self, until_us: float) -> Finished | None:
         heap = self._heap
         while heap and heap[0][0] <= until_us:
-            now_us, version, queue = heapq.heappop(heap)
+            now_us, version, queue = heappop(heap)
             if version != queue.version:
                 continue  # its rate has changed since
             rank = self._leave(queue, now_us)
@@ -108,10 +110,10 @@ class OneSourceLinks:
             took, count = now_us - queue.since, len(readers)
             if took > 0.0:
                 queue.progress += queue.rate * took
-                self.level_us[count] = self.level_us.get(count, 0.0) + took * count
+                self.level_us[count] += took * count
         else:
             self._traffic[peer].one_more(now_us)
-        heapq.heappush(readers, (queue.progress + nbytes, rank))
+        heappush(readers, (queue.progress + nbytes, rank))
         self._share(queue, now_us)
 
     def _leave(self, queue: Queue, now_us: float) -> int:
@@ -119,8 +121,8 @@ class OneSourceLinks:
         readers = queue.readers
         took, count = now_us - queue.since, len(readers)
         if took > 0.0:
-            self.level_us[count] = self.level_us.get(count, 0.0) + took * count
-        queue.progress, rank = heapq.heappop(readers)  # exactly there: no rounding adds up
+            self.level_us[count] += took * count
+        queue.progress, rank = heappop(readers)  # exactly there: no rounding adds up
         if readers:
             self._share(queue, now_us)
         else:
@@ -130,15 +132,13 @@ class OneSourceLinks:
     def _share(self, queue: Queue, now_us: float) -> None:
         """The new rate after a reader has come or gone, and when the first is done at it."""
         readers = queue.readers
-        rate = self.egress / len(readers)
-        queue.rate = rate = rate if rate < self.most else self.most
+        queue.rate = rate = self._rates[len(readers)]
         queue.since = now_us
         self._versions = queue.version = version = self._versions + 1
-        heapq.heappush(self._heap, (now_us + (readers[0][0] - queue.progress) / rate, version, queue))
+        heappush(self._heap, (now_us + (readers[0][0] - queue.progress) / rate, version, queue))
 
-    def disturbed_us(self, rank: int, now_us: float) -> float:
+    def disturbed(self, rank: int, now_us: float) -> tuple[float, float]:
         traffic = self._traffic[rank]
-        return traffic.disturbed_us + (now_us - traffic.since if traffic.transfers else 0.0)
-
-    def disturbance(self, rank: int) -> float:
-        return 1.0 if self._traffic[rank].transfers else 0.0
+        if traffic.transfers:
+            return traffic.disturbed_us + (now_us - traffic.since), 1.0
+        return traffic.disturbed_us, 0.0

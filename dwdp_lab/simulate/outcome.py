@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from dwdp_lab.program.operation import Unit
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.hardware import Hardware
 from dwdp_lab.simulate.physics import Physics
-from dwdp_lab.simulate.run import run_in_detail
+from dwdp_lab.simulate.run import no_collection, run_in_detail
 from dwdp_lab.timeline.metrics import Metrics, metrics
 
 
@@ -27,6 +28,25 @@ class Outcome:
     readers_share: dict[int, float]
 
 
+Simulate = Callable[[Scenario, Hardware, Physics], Outcome]
+"""How to get an outcome: `outcome`, or a `Remembering` for questions that share some."""
+
+
+@dataclass(frozen=True)
+class Remembering:
+    """Simulates what it is asked for once, and gives the same outcome when it is asked again."""
+
+    _known: dict[tuple[str, str, Physics], Outcome] = field(default_factory=dict, repr=False)
+
+    def __call__(self, scenario: Scenario, hardware: Hardware, physics: Physics) -> Outcome:
+        """As `outcome`."""
+        key = scenario.model_dump_json(), hardware.model_dump_json(), physics
+        if key not in self._known:
+            self._known[key] = outcome(scenario, hardware, physics)
+        return self._known[key]
+
+
+@no_collection()
 def outcome(scenario: Scenario, hardware: Hardware, physics: Physics) -> Outcome:
     """Run the scenario's strategy in virtual time. Raises ScenarioError for a profile that cannot run it."""
     timeline, simulated = run_in_detail(scenario, hardware=hardware, physics=physics)

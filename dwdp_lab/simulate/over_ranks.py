@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dwdp_lab.program.memory import ledger
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.hardware import Hardware
-from dwdp_lab.simulate.outcome import outcome
+from dwdp_lab.simulate.outcome import Simulate, outcome
 from dwdp_lab.simulate.physics import Physics
 from dwdp_lab.simulate.shortened import brief
 
@@ -30,14 +30,16 @@ class OfRanks:
         return self.dwdp_tokens_per_s_per_gpu / self.dep_tokens_per_s_per_gpu
 
 
-def over_ranks(scenario: Scenario, hardware: Hardware, physics: Physics, sizes: Sequence[int]) -> tuple[OfRanks, ...]:
+def over_ranks(
+    scenario: Scenario, hardware: Hardware, physics: Physics, sizes: Sequence[int], simulate: Simulate = outcome
+) -> tuple[OfRanks, ...]:
     """DEP beside DWDP for other group sizes, as few local experts as each allows (L as given for the scenario's N)."""
     rows = []
     for ranks in sizes:
         changes: dict[str, object] = {} if ranks == scenario.ranks else {"group": {"ranks": ranks}}
         one = brief(scenario.replace(**changes))
-        dep = outcome(one.with_strategy("dep"), hardware, physics).metrics
-        dwdp = outcome(one.with_strategy("dwdp"), hardware, physics).metrics
+        dep = simulate(one.with_strategy("dep"), hardware, physics).metrics
+        dwdp = simulate(one.with_strategy("dwdp"), hardware, physics).metrics
         memory = ledger(one, "dwdp").total / 1e9
         rows.append(
             OfRanks(

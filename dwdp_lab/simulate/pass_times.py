@@ -71,7 +71,7 @@ class PassTimes:
         model, amounts, cost = self.scenario.model, self._amounts, self.cost
         tokens = sum(chunk.new_tokens for chunk in batch)
         moe = cost.work_us(amounts.route(tokens), "route")
-        moe += cost.work_us(amounts.experts(tokens, model.layers_with_experts[0]), "experts")
+        moe += cost.work_us(amounts.experts(tokens), "experts")
         dense = (model.layers - model.moe_layers) * cost.work_us(amounts.dense(tokens), "dense")
         return self._attention_us(batch) + dense + model.moe_layers * moe
 

@@ -14,7 +14,7 @@ from dwdp_lab.simulate.advice import advise
 from dwdp_lab.simulate.bound import Bound, bound_of
 from dwdp_lab.simulate.crossover import crossover
 from dwdp_lab.simulate.hardware import Hardware, load_hardware
-from dwdp_lab.simulate.outcome import outcome
+from dwdp_lab.simulate.outcome import Remembering, Simulate
 from dwdp_lab.simulate.over_ranks import OfRanks, over_ranks
 from dwdp_lab.simulate.paper_data import fitted_router_skew
 from dwdp_lab.simulate.physics import BOUND, REALISTIC, Physics
@@ -111,16 +111,17 @@ def predict(
     """
     profile = hardware or load_hardware(scenario.hardware)
     physics = physics or physics_for(profile)
-    scenario = _with_the_faster_dep(scenario, profile, physics)
+    simulate = Remembering()
+    scenario = _with_the_faster_dep(scenario, profile, physics, simulate)
     short = few_layers(brief(scenario))
     strategies = {}
     for name in STRATEGIES:
         say(f"simulating {name}")
-        figures = outcome(scenario.with_strategy(name), profile, physics).metrics
+        figures = simulate(scenario.with_strategy(name), profile, physics).metrics
         strategies[name] = StrategyFigures(
             figures.step_ms,
             figures.tokens_per_s,
-            bound_of(short.with_strategy(name), profile, physics),
+            bound_of(short.with_strategy(name), profile, physics, simulate),
             figures.exposed_copy_ms,
             figures.wait_on_peers_ms,
         )
@@ -131,9 +132,9 @@ def predict(
     say("looking for the crossover")
     crossover_tokens = crossover(scenario, profile, physics)
     say("trying settings of DWDP")
-    best = best_settings(scenario, profile, physics)
+    best = best_settings(scenario, profile, physics, simulate)
     say("simulating other group sizes")
-    others = over_ranks(scenario, profile, physics, sizes)
+    others = over_ranks(scenario, profile, physics, sizes, simulate)
     return Prediction(
         scenario,
         profile,
@@ -146,11 +147,11 @@ def predict(
     )
 
 
-def _with_the_faster_dep(scenario: Scenario, hardware: Hardware, physics: Physics) -> Scenario:
+def _with_the_faster_dep(scenario: Scenario, hardware: Hardware, physics: Physics, simulate: Simulate) -> Scenario:
     if scenario.strategy.dep_form != "auto":
         return scenario
     forms = [scenario.replace(**{"strategy.dep_form": form}) for form in ("all_to_all", "all_gather")]
-    return min(forms, key=lambda one: outcome(brief(one.with_strategy("dep")), hardware, physics).metrics.step_ms)
+    return min(forms, key=lambda one: simulate(brief(one.with_strategy("dep")), hardware, physics).metrics.step_ms)
 
 
 def _provenance(scenario: Scenario, hardware: Hardware, physics: Physics) -> dict[str, str]:

@@ -86,7 +86,7 @@ class _Layer:
             [amounts.combine(rank, 0, layer) for rank in ranks],
         ]
         return Roofline(
-            compute_us=before_us + cost.work_us(amounts.experts(self.tokens, layer)),
+            compute_us=before_us + cost.work_us(amounts.experts(self.tokens)),
             dep_compute_us=before_us + max(cost.work_us(amounts.computed_experts(rank, 0, layer)) for rank in ranks),
             pull_us=max(pull_of(scenario, rank).nbytes for rank in ranks) / cost.link_bytes_per_us,
             all_to_all_us=math.fsum(cost.collective_us(all_to_all) for all_to_all in sent),

@@ -8,7 +8,7 @@ from dwdp_lab.program.memory import ledger
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.strategy import PeerOrder
 from dwdp_lab.simulate.hardware import Hardware
-from dwdp_lab.simulate.outcome import outcome
+from dwdp_lab.simulate.outcome import Simulate, outcome
 from dwdp_lab.simulate.physics import Physics
 from dwdp_lab.simulate.shortened import brief
 
@@ -69,15 +69,15 @@ class Best:
         return 1.0 - self.step_ms / self.given_ms if self.given_ms else 0.0
 
 
-def best_settings(scenario: Scenario, hardware: Hardware, physics: Physics) -> Best:
+def best_settings(scenario: Scenario, hardware: Hardware, physics: Physics, simulate: Simulate = outcome) -> Best:
     """Search orders and slices first, then how many experts to keep; small steps up must be worth it."""
     scenario = brief(scenario.with_strategy("dwdp"))
-    given = _try(scenario, hardware, physics)
+    given = _try(scenario, hardware, physics, simulate)
     best, shortest, tried = scenario, given.step_ms, [given]
 
     def consider(candidate: Scenario) -> None:
         nonlocal best, shortest
-        one = _try(candidate, hardware, physics)
+        one = _try(candidate, hardware, physics, simulate)
         tried.append(one)
         if (one.fits or one.memory_gb <= given.memory_gb) and one.step_ms < shortest * (1 - WORTH_IT):
             best, shortest = candidate, one.step_ms
@@ -100,8 +100,8 @@ def best_settings(scenario: Scenario, hardware: Hardware, physics: Physics) -> B
     )
 
 
-def _try(scenario: Scenario, hardware: Hardware, physics: Physics) -> Tried:
-    figures = outcome(scenario, hardware, physics).metrics
+def _try(scenario: Scenario, hardware: Hardware, physics: Physics, simulate: Simulate) -> Tried:
+    figures = simulate(scenario, hardware, physics).metrics
     memory_gb = ledger(scenario, "dwdp").total / 1e9
     return Tried(
         scenario.local_experts,

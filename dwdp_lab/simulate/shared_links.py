@@ -131,17 +131,13 @@ class SharedLinks:
         first = int(ends.argmin())
         self._next = (self._now + float(ends[first]), running[first])
 
-    def disturbed_us(self, rank: int, now_us: float) -> float:
-        if self._stale and now_us > self._now:
+    def disturbed(self, rank: int, now_us: float) -> tuple[float, float]:
+        pulls = rank in self._pulls
+        if self._stale and (now_us > self._now or not pulls):
             self._share()
-        return float(self._disturbed_us[rank] + self._disturbance[rank] * (now_us - self._now))
-
-    def disturbance(self, rank: int) -> float:
-        if rank in self._pulls:
-            return 1.0
-        if self._stale:
-            self._share()
-        return float(self._disturbance[rank])
+        disturbance = float(self._disturbance[rank])
+        so_far_us = float(self._disturbed_us[rank]) + disturbance * (now_us - self._now)
+        return so_far_us, 1.0 if pulls else disturbance
 
 
 def fill(shares: Floats, most: Floats, egress: float | Floats) -> Floats:

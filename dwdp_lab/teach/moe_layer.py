@@ -121,7 +121,7 @@ def _shape(name: str) -> ModelShape:
 def package_work(shape: ModelShape, tokens: int) -> tuple[float, float]:
     """(FLOPs, bytes of weights) of the routed experts as the simulator counts them."""
     scenario = Scenario.create(model=shape.model_dump(), group={"ranks": 1}, workload={"tokens_per_rank": tokens})
-    work = WorkModel(scenario).experts(tokens, shape.layers_with_experts[0])[0]
+    work = WorkModel(scenario).experts(tokens)[0]
     return work.flops, work.hbm_bytes
 
 

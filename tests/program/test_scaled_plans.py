@@ -71,10 +71,10 @@ def test_shares_of_columns_keep_all_scales_of_w2(ranks: int) -> None:
 
 def test_products_run_at_the_rate_of_fp8_and_rows_are_quantised() -> None:
     """A token once, 2048 columns; each of its 8 visits, 768: two bytes read, one written and a scale of four."""
-    product, unfused, tokens, visits = WorkModel(qwen()).experts(16384, 0)
+    product, unfused, tokens, visits = WorkModel(qwen()).experts(16384)
     assert (product.unit, product.dtype, product.flops) == ("grouped_gemm", "fp8", 2 * 3 * 2048 * 768 * 8 * 16384)
     assert product.hbm_bytes == pytest.approx(128 * packed(2048, 768))
-    plain = WorkModel(qwen(**{"model.expert_dtype": "bf16"})).experts(16384, 0)
+    plain = WorkModel(qwen(**{"model.expert_dtype": "bf16"})).experts(16384)
     assert len(plain) == 2
     assert unfused == plain[1]
     assert {tokens.unit, visits.unit} == {"activations"}
@@ -100,7 +100,7 @@ def test_a_rank_without_tokens_quantises_those_of_others_for_the_second_product_
 
 def test_shared_experts_are_multiplied_in_the_model_s_type() -> None:
     work = qwen(**{"model.shared_experts": 2})
-    found = WorkModel(work).experts(100, 0)
+    found = WorkModel(work).experts(100)
     assert [each.dtype for each in found if each.flops] == ["fp8", "bf16"]
     assert found[1].hbm_bytes == 2 * 3 * 2048 * 768 * 2
 

@@ -40,7 +40,7 @@ def test_replicated_experts_of_qwen3_by_hand() -> None:
     scenario = Scenario.create(
         model="qwen3-30b-a3b", workload={"tokens_per_rank": 16384, "cv": 0.0, "isl_tokens": 4096}
     )
-    products, activations = WorkModel(scenario).experts(16384, 0)
+    products, activations = WorkModel(scenario).experts(16384)
     assert products.flops == 2 * 3 * 2048 * 768 * 8 * 16384
     assert products.hbm_bytes == pytest.approx(128 * 3 * 2048 * 768 * 2)
     assert activations.hbm_bytes == 2 * 16384 * (8 * (3 * 2048 + 3 * 768) + 3 * 2048)

@@ -46,7 +46,7 @@ def _layer_us(scenario: Scenario, rank: int = 0, step: int = 0) -> tuple[float, 
     batch = scenario.batches.by_rank[rank][step]
     tokens = scenario.batches.tokens(rank, step)
     before = cost.work_us(amounts.attention(batch, 0)) + cost.work_us(amounts.route(tokens))
-    return before, cost.work_us(amounts.experts(tokens, 0))
+    return before, cost.work_us(amounts.experts(tokens))
 
 
 def test_one_piece_of_work_takes_the_longer_of_compute_and_memory() -> None:

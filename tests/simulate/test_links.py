@@ -64,10 +64,10 @@ def test_readers_of_one_source_get_equal_parts_and_the_rest_when_one_leaves(kind
     links.start(2, [Stage(((0, 1000.0),))], 5.0)  # 500 bytes left on rank 1, 50 bytes/us each
     assert links.run(14.9) is None
     assert links.run(99.0) == (15.0, 1)
-    assert [links.disturbance(rank) for rank in range(3)] == [1.0, 0.0, 1.0]  # 0 is read, 2 reads
+    assert [links.disturbed(rank, 15.0)[1] for rank in range(3)] == [1.0, 0.0, 1.0]  # 0 is read, 2 reads
     assert links.run(99.0) == (20.0, 2)  # 500 bytes alone
     assert links.run(99.0) is None
-    assert [links.disturbed_us(rank, 30.0) for rank in range(3)] == [20.0, 15.0, 15.0]
+    assert [links.disturbed(rank, 30.0)[0] for rank in range(3)] == [20.0, 15.0, 15.0]
 
 
 @pytest.mark.parametrize("kind", [OneSourceLinks, SharedLinks])
@@ -80,7 +80,7 @@ def test_a_pair_carries_no_more_than_what_joins_it(kind: type) -> None:
 def test_several_sources_use_several_pairs_at_once() -> None:
     links = SharedLinks(3, egress=100.0, ingress=100.0, pair=25.0)
     links.start(0, [Stage(((1, 500.0), (2, 500.0)))], 0.0)
-    assert links.disturbance(1) == 0.25  # what it sends
+    assert links.disturbed(1, 0.0)[1] == 0.25  # what it sends
     assert links.run(math.inf) == (20.0, 0)
 
 

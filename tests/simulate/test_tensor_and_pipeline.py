@@ -49,7 +49,7 @@ def _stage_us(scenario: Scenario, layers: float, tokens: int) -> float:
     cost, amounts = CostModel.of(load_hardware(scenario.hardware), scenario.link_gbps), WorkModel(scenario)
     batch = scenario.batches.by_rank[0][0]
     portion = batch[: len(batch) * tokens // sum(chunk.new_tokens for chunk in batch)]
-    works = (amounts.attention(portion, 0), amounts.route(tokens), amounts.experts(tokens, 0))
+    works = (amounts.attention(portion, 0), amounts.route(tokens), amounts.experts(tokens))
     return layers * sum(cost.work_us(work) for work in works)
 
 
@@ -124,7 +124,7 @@ def test_a_tensor_layer_is_its_share_and_two_all_reduces(ranks: int, link: float
     for step in range(2):
         tokens = view.tokens(step)
         attention = view.amounts.attention(joint_batch(scenario.batches.by_rank, step), 0)
-        share = (attention, view.amounts.route(tokens), view.amounts.experts(tokens, 0))
+        share = (attention, view.amounts.route(tokens), view.amounts.experts(tokens))
         sums = 2 * 2 * (ranks - 1) / ranks * tokens * 1024 * 2 / (link * 1e3)
         expected += 12 * (sum(cost.work_us(work) for work in share) + sums)
         if step:  # the first attention of a step needs nothing of the last sum of the step before

@@ -191,7 +191,7 @@ def test_hiding_tokens_makes_both_times_equal_whatever_the_width(local: int, wid
     h100 = load_hardware("h100")
     rate, link = h100.tflops["bf16"].value, h100.link_gbps.value
     tokens = answers.hiding_tokens(128, local, 8, 2.0, rate, link)
-    flops = next(w.flops for w in WorkModel(scenario).experts(1024, 0) if w.unit == "grouped_gemm")
+    flops = next(w.flops for w in WorkModel(scenario).experts(1024) if w.unit == "grouped_gemm")
     computing_s = flops / 1024 * tokens / (rate * 1e12)
     assert computing_s == pytest.approx(pull_of(scenario, 0).nbytes / (link * 1e9))
 

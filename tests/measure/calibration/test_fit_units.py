@@ -61,7 +61,7 @@ def operations() -> list[ComputeSample]:
         works: dict[Kind, tuple[Work, ...]] = {
             "attention": amounts.attention(batch, 0),
             "route": amounts.route(tokens),
-            "experts": amounts.experts(tokens, 0),
+            "experts": amounts.experts(tokens),
             "merge": amounts.merge(),
         }
         found += [ComputeSample(kind, kind, work, 1.0) for kind, work in works.items()]
