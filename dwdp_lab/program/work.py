@@ -251,8 +251,9 @@ class WorkModel:
     def message(self, to: int, tokens: int) -> Collective:
         """Hidden states of so many tokens for one other rank."""
         model = self.scenario.model
-        nbytes = tokens * model.hidden * model.activation_bytes
-        return Collective(tuple([nbytes if peer == to else 0.0 for peer in range(self.scenario.ranks)]))
+        nbytes = [0.0] * self.scenario.ranks
+        nbytes[to] = tokens * model.hidden * model.activation_bytes
+        return Collective(tuple(nbytes))
 
     def _to_all(self, rank: int, nbytes: float) -> Collective:
         return _all_but(rank, [nbytes] * self.scenario.ranks)

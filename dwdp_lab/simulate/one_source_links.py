@@ -112,7 +112,10 @@ class OneSourceLinks:
                 queue.progress += queue.rate * took
                 self.level_us[count] += took * count
         else:
-            self._traffic[peer].one_more(now_us)
+            traffic = self._traffic[peer]
+            if not traffic.transfers:
+                traffic.since = now_us
+            traffic.transfers += 1
         heappush(readers, (queue.progress + nbytes, rank))
         self._share(queue, now_us)
 
@@ -126,7 +129,10 @@ class OneSourceLinks:
         if readers:
             self._share(queue, now_us)
         else:
-            self._traffic[queue.peer].one_less(now_us)
+            traffic = self._traffic[queue.peer]
+            traffic.transfers -= 1
+            if not traffic.transfers:
+                traffic.disturbed_us += now_us - traffic.since
         return rank
 
     def _share(self, queue: Queue, now_us: float) -> None:

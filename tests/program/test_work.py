@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 
 import pytest
@@ -34,6 +35,21 @@ def test_visits_sum_to_top_k_and_no_token_visits_an_expert_twice(
     by_popularity = sorted(range(experts), key=lambda e: -shares[e])
     ordered = [visits[e] for e in by_popularity]
     assert all(one >= other - 1e-12 for one, other in itertools.pairwise(ordered))
+
+
+@given(st.integers(2, 64), st.floats(0.1, 3), st.integers(1, 1 << 16))
+def test_layers_differ_in_which_experts_are_popular_and_not_in_their_sums(
+    experts: int, skew: float, tokens: int
+) -> None:
+    """To the last bit: the work of all experts is taken from one layer for all."""
+    scenario = Scenario.create(
+        model={"preset": "tiny", "experts": experts, "top_k": 1}, group={"ranks": 1}, workload={"router_skew": skew}
+    )
+    amounts = WorkModel(scenario)
+    for of_layer in (amounts.visits, lambda layer: amounts.visited(tokens, layer)):
+        first, other = of_layer(0), of_layer(1)
+        assert sorted(first) == sorted(other)
+        assert math.fsum(first) == math.fsum(other)
 
 
 def test_replicated_experts_of_qwen3_by_hand() -> None:
