@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import pytest
 import torch
 from adversary import World, chooser
 from host_memory import HostMemory
 from stand_in_device import StandInDevice, StandInStream
 from torch import Tensor
 
+from dwdp_lab.execute.cuda.clock import anchor
 from dwdp_lab.execute.cuda.kept import Kept
 from dwdp_lab.execute.cuda.meeting import Gathering, Sums, Swap
 from dwdp_lab.execute.cuda.rank_machine import RankMachine
@@ -194,6 +197,14 @@ def _swap(parts: list[Sequence[Swap]]) -> None:
 
 def _message(ends: list[Tensor]) -> None:
     ends[1].copy_(ends[0])
+
+
+def start_at_once(patch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for an agreed moment: in such a group the adversary decides when work starts."""
+    patch.setattr("dwdp_lab.execute.cuda.timed_run.HEAD_START_NS", 0)
+    for module in ("run_order", "timed_run"):
+        patch.setattr(f"dwdp_lab.execute.cuda.{module}.anchor", partial(anchor, tries=1))
+    torch.set_num_threads(1)
 
 
 class StandInGroup:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from host_memory import HostMemory
 from rank_scenarios import assert_equals_oracle
 from stand_in_device import StandInDevice, StandInStream
-from stand_in_group import StandInGroup
+from stand_in_group import StandInGroup, start_at_once
 from test_cuda_schedules import FORMS, MODEL, scenario
 
 from dwdp_lab.execute.cuda import choose_transport, open_mailboxes
-from dwdp_lab.execute.cuda.clock import anchor
 from dwdp_lab.execute.cuda.driver_calls import DriverError
 from dwdp_lab.execute.cuda.setup import Setup, prepare
 from dwdp_lab.execute.messages import Finished
@@ -33,12 +30,9 @@ E4M3 = MODEL | {"name": "e4m3", "dtype": "bf16", "expert_dtype": "fp8_channel"}
 @pytest.fixture(scope="module", autouse=True)
 def at_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dwdp_lab.execute.cuda.timed_run.HEAD_START_NS", 0)
-        for module in ("run_order", "timed_run"):
-            patch.setattr(f"dwdp_lab.execute.cuda.{module}.anchor", partial(anchor, tries=1))
+        start_at_once(patch)
         # places of 1 KiB, so that most of what travels is cut in pieces
         patch.setattr("dwdp_lab.execute.cuda.open_mailboxes.place_bytes", lambda _: 1024)
-        torch.set_num_threads(1)
         yield
 
 

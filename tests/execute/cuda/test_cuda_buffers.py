@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from stand_in_group import StandInGroup
+from stand_in_group import StandInGroup, start_at_once
 from test_cuda_schedules import FORMS, scenario
 from torch import Tensor
 
 from dwdp_lab.execute.cuda.buffers import Buffers
-from dwdp_lab.execute.cuda.clock import anchor
 from dwdp_lab.program.build import build
 from dwdp_lab.program.checker import check
 from dwdp_lab.program.operation import Op
@@ -64,10 +62,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
                     tensor.fill_(torch.nan)
 
     monkeypatch.setattr(Buffers, "put", replace)
-    monkeypatch.setattr("dwdp_lab.execute.cuda.timed_run.HEAD_START_NS", 0)
-    for module in ("run_order", "timed_run"):
-        monkeypatch.setattr(f"dwdp_lab.execute.cuda.{module}.anchor", partial(anchor, tries=1))
-    torch.set_num_threads(1)
+    start_at_once(monkeypatch)
 
 
 def two_steps_at_once(rank: RankView) -> Iterator[Op]:

@@ -10,14 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rank_scenarios import assert_equals_oracle
-from stand_in_group import StandInGroup
+from stand_in_group import StandInGroup, start_at_once
 
 from dwdp_lab.execute.cuda import run_order
-from dwdp_lab.execute.cuda.clock import anchor
 from dwdp_lab.execute.cuda.rank_machine import RankMachine
 from dwdp_lab.execute.cuda.setup import Setup
 from dwdp_lab.program.build import build
@@ -68,13 +66,9 @@ class Group:
 
 @pytest.fixture(scope="module", autouse=True)
 def at_once() -> Iterator[None]:
-    """Nobody waits for an agreed moment: here the adversary decides when work starts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dwdp_lab.execute.cuda.timed_run.HEAD_START_NS", 0)
-        for module in ("run_order", "timed_run"):
-            patch.setattr(f"dwdp_lab.execute.cuda.{module}.anchor", partial(anchor, tries=1))
+        start_at_once(patch)
         patch.setattr("dwdp_lab.execute.cuda.run_order.warm_up", partial(warm_up_and_spoil, run_order.warm_up))
-        torch.set_num_threads(1)
         yield
 
 

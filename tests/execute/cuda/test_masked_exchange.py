@@ -13,12 +13,11 @@ import pytest
 import torch
 from copy_ranks import on_copying_ranks
 from stand_in_device import StandInDevice
-from stand_in_group import StandInGroup
+from stand_in_group import StandInGroup, start_at_once
 from test_cuda_schedules import MODEL, scenario
 from torch import Tensor
 
 from dwdp_lab.execute.cuda import exchange_counted
-from dwdp_lab.execute.cuda.clock import anchor
 from dwdp_lab.execute.cuda.copy_meeting import CopyMeeting, add_in_order
 from dwdp_lab.execute.cuda.mailboxes import Mailboxes
 from dwdp_lab.execute.cuda.meeting import Gathering, Sums
@@ -42,11 +41,8 @@ MODELS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module", autouse=True)
 def at_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dwdp_lab.execute.cuda.timed_run.HEAD_START_NS", 0)
-        for module in ("run_order", "timed_run"):
-            patch.setattr(f"dwdp_lab.execute.cuda.{module}.anchor", partial(anchor, tries=1))
+        start_at_once(patch)
         patch.setattr("dwdp_lab.execute.cuda.open_mailboxes.place_bytes", lambda _: 512)
-        torch.set_num_threads(1)
         yield
 
 
