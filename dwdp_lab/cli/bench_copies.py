@@ -90,15 +90,22 @@ def show(console: Console, record: dict[str, Any]) -> None:
         rates = [dict(zip(way["slice_bytes"], way["gbps"], strict=True)).get(step) for way in ways]
         sliced.add_row(size(step), *("" if rate is None else f"{rate:.2f}" for rate in rates))
     console.print(sliced)
-    both = record["both_directions"]
-    console.print(f"both directions at once: {both['gbps']:.2f} GB/s, {both['over_one_way']:.2f} x one way")
-    readers = table_of("readers of one source", "readers", "GB/s together", "GB/s each", "fairness")
-    for row_of in record["readers"]:
-        each = ", ".join(f"{rate:.2f}" for rate in row_of["gbps_each"])
-        readers.add_row(str(row_of["readers"]), f"{row_of['gbps']:.2f}", each, f"{row_of['fairness']:.3f}")
-    console.print(readers)
+    _show_together(console, record, "")
+    if "by_source_engines" in record:
+        _show_together(console, record["by_source_engines"], ", copied by the source's engines")
     if record["orders"]:
         orders = table_of("all ranks pulling at once, GB/s per rank", "peer order", "slice", "GB/s")
         for order in record["orders"]:
             orders.add_row(order["order"], cut_of(order), f"{order['gbps_per_rank']:.2f}")
         console.print(orders)
+
+
+def _show_together(console: Console, measured: dict[str, Any], how: str) -> None:
+    """Two that read from each other, and several that read from one."""
+    both = measured["both_directions"]
+    console.print(f"both directions at once{how}: {both['gbps']:.2f} GB/s, {both['over_one_way']:.2f} x one way")
+    readers = table_of(f"readers of one source{how}", "readers", "GB/s together", "GB/s each", "fairness")
+    for row_of in measured["readers"]:
+        each = ", ".join(f"{rate:.2f}" for rate in row_of["gbps_each"])
+        readers.add_row(str(row_of["readers"]), f"{row_of['gbps']:.2f}", each, f"{row_of['fairness']:.3f}")
+    console.print(readers)

@@ -20,8 +20,8 @@ MIXED_UP_US = 1e6
 depends on the machine and on who else is at work on it: it is printed, and not judged."""
 
 
-def profiled(ranks: Ranks, graph: bool = False, name: str = "dwdp") -> Profiled:
-    work = qwen(4, 4096, **{"strategy.name": name, "strategy.dep_form": "all_gather"})
+def profiled(ranks: Ranks, graph: bool = False, **strategy: str) -> Profiled:
+    work = qwen(4, 4096, **{f"strategy.{knob}": value for knob, value in strategy.items()})
     plain = ranks.run(work)
     result = ranks.run(work, graph=graph, profiled=True)
     assert result.output_sha256 == plain.output_sha256
@@ -36,8 +36,8 @@ def profiled(ranks: Ranks, graph: bool = False, name: str = "dwdp") -> Profiled:
             assert per_op[rank, op.lane, f"{op.kind} L{op.layer}"] >= 1, f"{op} of rank {rank} has no kernel"
     named = sum(bool(kernel.of) for kernel in found.kernels) / len(found.kernels)
     print(
-        f"\n{name}: {len(found.kernels)} kernels, {100 * named:.1f} % of a known operation; both clocks within "
-        f"{found.clock_error_us:.1f} us, kernels at most {found.outside_us:.1f} us outside of their operations"
+        f"\n{work.strategy.name}: {len(found.kernels)} kernels, {100 * named:.1f} % of a known operation; both clocks "
+        f"within {found.clock_error_us:.1f} us, kernels at most {found.outside_us:.1f} us outside of their operations"
     )
     assert named > 0.95
     assert found.outside_us < found.clock_error_us + MIXED_UP_US
@@ -62,12 +62,13 @@ def test_every_operation_has_its_kernels_and_pulls_their_copies(graph: bool) -> 
         assert moved == {f"pull L{layer}": int(nbytes) for layer, nbytes in per_pull.items()}
 
 
-def test_collectives_show_too() -> None:
+@pytest.mark.parametrize(("collectives", "by"), [("nccl", "nccl"), ("copy", "ptop")])
+def test_collectives_show_too(collectives: str, by: str) -> None:
     if torch.cuda.device_count() < 2:
-        pytest.skip("one GPU: ranks meet through the host")
+        pytest.skip("one GPU: nothing goes over a link")
     with Ranks(2, machine="cuda") as ranks:
-        found = profiled(ranks, name="dep")
-        assert any("nccl" in kernel.name.lower() for kernel in found.kernels if kernel.lane == "comm")
+        found = profiled(ranks, name="dep", dep_form="all_gather", collectives=collectives)
+        assert any(by in kernel.name.lower() for kernel in found.kernels if kernel.lane == "comm")
 
 
 def test_shared_gpus_and_the_run_after() -> None:

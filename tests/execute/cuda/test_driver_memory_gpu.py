@@ -116,12 +116,19 @@ def pull_everything(session: PairSession, argument: tuple[list[Scenario], bool])
     torch.cuda.set_device(index)
     memory = DriverMemory(index) if exportable else WithoutExport(index)
     device = CudaDevice(torch.device("cuda", index), memory)
+    notes, used = [], []
+    for _ in range(2):  # the first time kernels are loaded, which stay
+        notes = pull_works(session, works, device, index)
+        session.gather("given back", None)
+        used.append(used_bytes(index))
+        session.gather("read", None)
+    assert used[1] - used[0] < 4 * MIB, f"{(used[1] - used[0]) / MIB:.1f} MiB were not given back"
+    return notes
+
+
+def pull_works(session: PairSession, works: list[Scenario], device: CudaDevice, index: int) -> list[str]:
     kept = Kept(device, DriverIpc(index))
     copying = device.stream("copy")
-    copying.copy([])
-    torch.zeros(1, device=device.torch_device)
-    session.gather("started", None)
-    before = used_bytes(index)
     notes: list[str] = []
     for work in works:
         order = order_of(work, session.rank)
@@ -134,8 +141,6 @@ def pull_everything(session: PairSession, argument: tuple[list[Scenario], bool])
             shows_the_store(kept, run, work, session.rank)
         session.gather("done", None)
     kept.close()
-    session.gather("given back", None)
-    assert used_bytes(index) - before < 32 * MIB
     return notes
 
 
