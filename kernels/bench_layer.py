@@ -12,15 +12,18 @@ import torch
 from dwdp_kernels.bench_grouped import LARGEST_ERROR, figures
 from dwdp_kernels.bench_problems import LayerShape, random_rows, random_weights, skewed_routing
 from dwdp_kernels.bench_timing import Ceilings, Run, relative_error, time_runs
-from dwdp_kernels.expert_mlp import LayerConfig, choose_layer_config, combine, expert_mlp
+from dwdp_kernels.expert_mlp import LayerConfig, choose_layer_config, expert_mlp
 from dwdp_kernels.expert_table import ExpertTable, expert_table
 from dwdp_kernels.grouped_gemm import Rows
 from dwdp_kernels.grouped_mlp import grouped_mlp, weighted_sum
+from dwdp_kernels.residual import add_norm, combine, combine_norm
 from dwdp_kernels.routing import route_visits
 from torch import Tensor
+from torch.nn import functional
 
 CHECKED_TOKENS = 512
 X_SETS = 4
+NORM_EPS = 1e-6
 
 
 class Layer(NamedTuple):
@@ -82,27 +85,41 @@ def bench_layer(shape: LayerShape, layer: Layer, ceilings: Ceilings, repeats: in
 
 
 def bench_parts(shape: LayerShape, layer: Layer, ceilings: Ceilings, repeats: int) -> dict[str, Any]:
-    """The layer's memory-bound parts: the sort of its visits and the weighted sum, beside torch's own operations."""
-    ids, weights = layer.ids, layer.weights
+    """The layer's memory-bound parts beside torch's own operations: the sort of its visits, the weighted sum, and both
+    kernels that add to the residual stream and norm it."""
+    ids, weights, (before, added) = layer.ids, layer.weights, layer.x[:2]
     routes = route_visits(ids, shape.experts)
-    rows = layer.x[0].repeat_interleave(shape.top_k, 0)
+    rows = before.repeat_interleave(shape.top_k, 0)
     spread = routes.row_of_visit.view(-1).long()
     every = torch.arange(shape.experts + 1, device=ids.device)
+    norm_weight = torch.ones_like(before[0])
 
     def sort_with_torch(_: int) -> tuple[Tensor, ...]:
         by_expert, order = ids.view(-1).sort(stable=True)
         return order // shape.top_k, order.argsort(), torch.searchsorted(by_expert, every)
+
+    def normed_by_torch(total: Tensor) -> Tensor:
+        return functional.rms_norm(total, norm_weight.shape, norm_weight, NORM_EPS)
 
     runs: dict[str, Run] = {
         "route": lambda _: route_visits(ids, shape.experts),
         "route_torch": sort_with_torch,
         "combine": lambda _: combine(rows, routes.row_of_visit, weights),
         "combine_torch": lambda _: weighted_sum(rows[spread].view(shape.tokens, shape.top_k, -1), weights),
+        "add_norm": lambda _: add_norm(before, added, norm_weight, NORM_EPS),
+        "add_norm_torch": lambda _: normed_by_torch(before + added),
+        "combine_norm": lambda _: combine_norm(
+            rows, routes.row_of_visit, weights, norm_weight, NORM_EPS, before=before
+        ),
+        "combine_norm_torch": lambda _: normed_by_torch(before + combine(rows, routes.row_of_visit, weights)),
     }
-    sort_bytes = ids.numel() * (ids.element_size() + 8)
-    sum_bytes = (rows.numel() + layer.x[0].numel()) * rows.element_size()
-    moved = {"route": sort_bytes, "combine": sum_bytes}
-    return timed_parts(runs, {name: moved[name.split("_")[0]] for name in runs}, ceilings, repeats)
+    moved = {
+        "route": ids.numel() * (ids.element_size() + 8),
+        "combine": rows.nbytes + before.nbytes,
+        "add_norm": 4 * before.nbytes,
+        "combine_norm": rows.nbytes + 3 * before.nbytes,
+    }
+    return timed_parts(runs, {name: moved[name.removesuffix("_torch")] for name in runs}, ceilings, repeats)
 
 
 def timed_parts(
@@ -132,7 +149,7 @@ def exact_layer(layer: Layer, some: slice) -> Tensor:
     for expert in sorted(set(layer.ids[some].flatten().tolist())):
         tokens, places = torch.where(layer.ids[some] == expert)
         gate, up = (layer.x[0][some][tokens].double() @ layer.w13[expert].double().T).chunk(2, dim=-1)
-        rows = (torch.nn.functional.silu(gate) * up) @ layer.w2[expert].double().T
+        rows = (functional.silu(gate) * up) @ layer.w2[expert].double().T
         exact.index_add_(0, tokens, rows * layer.weights[some][tokens, places, None].double())
     return exact
 

@@ -10,18 +10,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import triton
-from dwdp_kernels.combine_kernel import combine_kernel
 from dwdp_kernels.e4m3 import Quantised
 from dwdp_kernels.expert_table import ExpertTable
 from dwdp_kernels.gemm_config import GemmConfig
 from dwdp_kernels.grouped_gemm import Rows, config_for, multiply, problem_of
-from dwdp_kernels.launch import device_of, launch
+from dwdp_kernels.launch import device_of
+from dwdp_kernels.residual import combine
 from dwdp_kernels.routing import route_visits, tiles_of
 from torch import Tensor
-
-LARGEST_BLOCK = 1024
-"""Columns that one program sums: 8 bytes and more a load and thread."""
 
 
 class LayerConfig(NamedTuple):
@@ -29,6 +25,15 @@ class LayerConfig(NamedTuple):
 
     up: GemmConfig
     down: GemmConfig
+
+
+class ExpertRows(NamedTuple):
+    """What experts gave, sorted by expert, and where each visit finds its row: what residual.combine sums up."""
+
+    rows: Tensor
+    """[T * k, H]"""
+    row_of_visit: Tensor
+    """[T, k] int32, -1 for a visit to no expert"""
 
 
 def expert_mlp(
@@ -46,18 +51,29 @@ def expert_mlp(
     type, or to that of `weights` if x comes quantised (quantise_rows), which saves doing it here. The terms of a token
     are added in the order of j. Raises ValueError for tensors that do not fit.
     """
+    return combine(*visit_experts(x, ids, weights, w13, w2, config), weights)
+
+
+def visit_experts(
+    x: Tensor | Quantised,
+    ids: Tensor,
+    weights: Tensor,
+    w13: ExpertTable,
+    w2: ExpertTable,
+    config: LayerConfig | None = None,
+) -> ExpertRows:
+    """MLP_ids[t, j](x[t]) for each visit: what `expert_mlp` then combines. Of `weights` only the type is looked at."""
     values, scales, dtype = (*x, weights.dtype) if isinstance(x, Quantised) else (x, None, x.dtype)
     _check(values, ids, weights, w13, w2)
     if not ids.numel():
-        return torch.zeros(values.shape, dtype=dtype, device=values.device)
+        return ExpertRows(torch.empty(0, w2.rows, dtype=dtype, device=values.device), ids.int())
     routes = route_visits(ids, w13.experts)
     gathered = Rows(values, routes.offsets, routes.token_of_row, scales, dtype)
     if config is None:
         config = choose_layer_config(gathered, w13, w2)
     tiles = tiles_of(routes.offsets, gathered.total, config.up.block_m)
     inner = multiply(gathered, w13, "swiglu", config.up, tiles)
-    rows = multiply(Rows(inner, routes.offsets), w2, "product", config.down, tiles)
-    return combine(rows, routes.row_of_visit, weights)
+    return ExpertRows(multiply(Rows(inner, routes.offsets), w2, "product", config.down, tiles), routes.row_of_visit)
 
 
 def choose_layer_config(gathered: Rows, w13: ExpertTable, w2: ExpertTable) -> LayerConfig:
@@ -66,31 +82,6 @@ def choose_layer_config(gathered: Rows, w13: ExpertTable, w2: ExpertTable) -> La
     up = problem_of(gathered, w13, "swiglu")
     down = up._replace(kind="product", k=w2.columns, n=w2.rows)
     return LayerConfig(config_for(up, device), config_for(down, device))
-
-
-def combine(rows: Tensor, row_of_visit: Tensor, weights: Tensor) -> Tensor:
-    """[T, H]: the sum over j of weights[t, j] * rows[row_of_visit[t, j]], in the order of j and in fp32.
-
-    rows is [R, H]; row_of_visit (int32, -1 for none) and weights are [T, k]. grouped_mlp.weighted_sum is the
-    reference.
-    """
-    tokens, top_k = row_of_visit.shape
-    out = torch.empty(tokens, rows.shape[1], dtype=rows.dtype, device=rows.device)
-    if out.numel():
-        block = min(LARGEST_BLOCK, int(triton.next_power_of_2(rows.shape[1])))
-        launch(
-            combine_kernel,
-            (tokens, triton.cdiv(rows.shape[1], block)),
-            rows,
-            rows.contiguous(),
-            row_of_visit.contiguous(),
-            weights.contiguous(),
-            out,
-            rows.shape[1],
-            TOP_K=top_k,
-            BLOCK=block,
-        )
-    return out
 
 
 def _check(x: Tensor, ids: Tensor, weights: Tensor, w13: ExpertTable, w2: ExpertTable) -> None:

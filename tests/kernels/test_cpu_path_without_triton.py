@@ -16,6 +16,7 @@ import pytest
         "bench_problems",
         "expert_table",
         "masked_rows_reference",
+        "residual_reference",
         "scaled_experts",
         "scaled_grouped_mlp",
     ],

@@ -8,13 +8,14 @@ from dataclasses import replace
 import torch
 from dwdp_kernels.choice import choose_experts
 from dwdp_kernels.e4m3 import Quantised
-from dwdp_kernels.expert_mlp import LayerConfig, combine, expert_mlp
+from dwdp_kernels.expert_mlp import LayerConfig, expert_mlp
 from dwdp_kernels.gemm_config import Problem
 from dwdp_kernels.grouped_gemm import config_for
 from dwdp_kernels.grouped_mlp import Rows
 from dwdp_kernels.launch import device_of
 from dwdp_kernels.masked_rows import add_rows, put_rows, visited_ranks
 from dwdp_kernels.quantise_rows import quantise_rows
+from dwdp_kernels.residual import combine
 from dwdp_kernels.rotary import rotate_in_place
 from dwdp_kernels.routing import route_visits
 from torch import Tensor

@@ -22,8 +22,9 @@ def routed_experts(module: nn.Module, x: Tensor, ids: Tensor, weights: Tensor, e
 
 def by_kernels(module: nn.Module, x: Tensor, ids: Tensor, weights: Tensor, experts: ExpertWeights) -> Tensor:
     """`routed_experts` by Triton kernels: one fused MLP for SwiGLU, else two grouped GEMMs with torch in between."""
-    from dwdp_kernels.expert_mlp import combine, expert_mlp
+    from dwdp_kernels.expert_mlp import expert_mlp
     from dwdp_kernels.grouped_gemm import Rows, multiply
+    from dwdp_kernels.residual import combine
     from dwdp_kernels.routing import route_visits
 
     w13, w2 = experts.tables

@@ -78,7 +78,12 @@ def test_a_plan_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(split["bit_equal"] for split in row["buffers"].values())
     assert layer["time_over_ours"]["eager_loop"] == 3
     assert 0 < layer["relative_error"] < 2e-3
-    assert set(layer["parts"]) == {"route", "route_torch", "combine", "combine_torch"}
+    ours = {"route", "combine", "add_norm", "combine_norm"}
+    assert set(layer["parts"]) == ours | {f"{part}_torch" for part in ours}
+    moved_bytes = {part: round(1e3 * layer["parts"][part]["limit_us"]) for part in ours}
+    row_bytes = 2 * LAYER.hidden
+    assert moved_bytes["add_norm"] == LAYER.tokens * 4 * row_bytes
+    assert moved_bytes["combine_norm"] == LAYER.tokens * (LAYER.top_k + 3) * row_bytes
     assert figures["summary"]["torch_time_over_ours_geometric_mean"] == pytest.approx(2)
     assert figures["summary"]["layer_tflops"] == {"small": layer["ours"]["tflops"]}
     assert "MoE layer small" in capsys.readouterr().out

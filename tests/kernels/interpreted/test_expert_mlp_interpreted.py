@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dwdp_kernels.expert_mlp import LayerConfig, combine, expert_mlp
+from dwdp_kernels.expert_mlp import LayerConfig, expert_mlp
 from dwdp_kernels.expert_table import expert_table
 from dwdp_kernels.gemm_config import GemmConfig, WeightLoads
 from dwdp_kernels.grouped_mlp import grouped_mlp, weighted_sum
+from dwdp_kernels.residual import combine
 from hypothesis import given
 from hypothesis import strategies as st
 from kernel_cases import RoutedCase, relative_error, routed_case, spread_over_buffers
