@@ -14,6 +14,7 @@ from dwdp_kernels.e4m3 import Quantised
 from dwdp_kernels.expert_table import ExpertTable
 from dwdp_kernels.gemm_config import GemmConfig
 from dwdp_kernels.grouped_gemm import Rows, config_for, multiply, problem_of
+from dwdp_kernels.grouped_mlp import ExpertRows
 from dwdp_kernels.launch import device_of
 from dwdp_kernels.residual import combine
 from dwdp_kernels.routing import route_visits, tiles_of
@@ -25,15 +26,6 @@ class LayerConfig(NamedTuple):
 
     up: GemmConfig
     down: GemmConfig
-
-
-class ExpertRows(NamedTuple):
-    """What experts gave, sorted by expert, and where each visit finds its row: what residual.combine sums up."""
-
-    rows: Tensor
-    """[T * k, H]"""
-    row_of_visit: Tensor
-    """[T, k] int32, -1 for a visit to no expert"""
 
 
 def expert_mlp(

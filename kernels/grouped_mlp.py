@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from dwdp_kernels.e4m3 import Quantised, quantise
@@ -20,6 +21,16 @@ Weight = Tensor | Quantised
 """[N, K], plain or in e4m3 with a scale per row."""
 Rows = Tensor | Quantised
 """What goes into experts, [R, K]; for weights in e4m3 it may be quantised already, row by row."""
+
+
+class ExpertRows(NamedTuple):
+    """What experts gave, sorted by expert, and where each visit finds its row: what residual.combine sums up."""
+
+    rows: Tensor
+    """[R, H]; undefined where no visit's row is"""
+    row_of_visit: Tensor
+    """[T, k] int32, -1 for a visit to no expert"""
+
 
 # CPU and GPU matrix products pick their code by how their operands are aligned, and sum in another order then
 _ALIGNMENT_BYTES = 64

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import torch
 from dwdp_kernels.e4m3 import Quantised
 from dwdp_kernels.expert_table import ExpertTable
-from dwdp_kernels.grouped_mlp import Rows
+from dwdp_kernels.grouped_mlp import ExpertRows, Rows
 from torch import Tensor
 
 
@@ -39,6 +39,9 @@ class Arithmetic(Protocol):
     def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """x / rms(x) * weight over rows of x [T, H], in fp32, rounded once."""
 
+    def add_norm(self, before: Tensor, added: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        """before + added [T, H], and the norm of that."""
+
     def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> None:
         """Turn each head of x [T, heads, D] by its token's angles [T, D / 2], in place and in fp32, rounded once."""
 
@@ -64,8 +67,31 @@ class Arithmetic(Protocol):
         `visits` is about how many do count: the kernels' tiles are chosen for it.
         """
 
-    def combine(self, rows: Tensor, row_of_visit: Tensor, weights: Tensor) -> Tensor:
-        """[T, H]: the sum over j of weights[t, j] * rows[row_of_visit[t, j]], -1 counting for nothing; in fp32."""
+    def visit_experts(self, x: Rows, ids: Tensor, weights: Tensor, tables: ExpertTables, visits: int) -> ExpertRows:
+        """The rows that `experts` sums, for `combine` or `combine_norm`."""
+
+    def combine(
+        self,
+        rows: Tensor,
+        row_of_visit: Tensor,
+        weights: Tensor,
+        shared: Tensor | None = None,
+        before: Tensor | None = None,
+    ) -> Tensor:
+        """[T, H]: before + (the sum over j of weights[t, j] * rows[row_of_visit[t, j]] + shared), -1 counting for
+        nothing. The sum is in fp32; it and what is added to it are rounded, one after the other."""
+
+    def combine_norm(
+        self,
+        rows: Tensor,
+        row_of_visit: Tensor,
+        weights: Tensor,
+        norm_weight: Tensor,
+        eps: float,
+        shared: Tensor | None = None,
+        before: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """What `combine` gives, and the norm of that."""
 
     def visited_ranks(self, ids: Tensor, owner_of_expert: Tensor, ranks: int) -> Tensor:
         """[N, T] bool: whether token t has an expert on rank r, for ids [T, k] and owners [E] int32."""

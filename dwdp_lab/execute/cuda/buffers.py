@@ -48,6 +48,15 @@ class Buffers:
         kept = self._kept.get((name, tokens))
         return () if kept is None else kept.tensors
 
+    def take(self, name: str, op: Op) -> tuple[Tensor, ...]:
+        """The contents, if there are any, for an operation after which nothing reads them."""
+        kept = self._kept.pop((name, tokens_of(op)), None)
+        if kept is None:
+            return ()
+        if kept.lane != op.lane:
+            self._let_go(kept)
+        return kept.tensors
+
     def drop(self, tokens: Tokens, but: str | None) -> None:
         """Nothing that is still to be queued reads what is left of these tokens, but perhaps one buffer."""
         for name, of in list(self._kept):

@@ -44,35 +44,35 @@ def attended(
     arithmetic: Arithmetic,
     shape: ModelShape,
     weights: LayerWeights,
-    x: Tensor,
+    normed: Tensor,
     tokens: Tokens,
     layer: int,
     kv_of_head: Tensor | None,
 ) -> Tensor:
-    """[T, H]: what attention adds to x. `kv_of_head`: which keys' head each query head looks at, where not as many to
-    each."""
-    if not len(x):
-        return torch.zeros_like(x)
+    """[T, H]: what attention adds to the hidden states, whose norm with `input_norm` it is given. `kv_of_head`: which
+    keys' head each query head looks at, where not as many to each."""
+    if not len(normed):
+        return torch.zeros_like(normed)
     heads = grouped_query(shape)
-    qkv = functional.linear(arithmetic.norm(x, weights.input_norm, shape.rms_eps), weights.qkv)
-    qkv = qkv.view(len(x), -1, heads.head_dim)
+    qkv = functional.linear(normed, weights.qkv).view(len(normed), -1, heads.head_dim)
     first_value = heads.heads + heads.kv_heads
     arithmetic.rotate(qkv[:, :first_value], tokens.cos, tokens.sin)
     parts = qkv[:, : heads.heads], qkv[:, heads.heads : first_value], qkv[:, first_value:]
     return mixed(shape, weights, parts, tokens.batch, tokens.kv_cache, layer, kv_of_head)
 
 
-def route(arithmetic: Arithmetic, shape: ModelShape, weights: LayerWeights, x: Tensor) -> Routing:
-    """Choose k experts for each row of x [T, H] and weigh them, as model/layers.py says; ids are int32."""
+def route(arithmetic: Arithmetic, shape: ModelShape, weights: LayerWeights, normed: Tensor) -> Routing:
+    """Choose k experts for each row of hidden states, whose norm [T, H] with `post_norm` is given, and weigh them, as
+    model/layers.py says; ids are int32."""
     if weights.router is None:
         raise ValueError("a dense layer has no router")
-    normed = arithmetic.norm(x, weights.post_norm, shape.rms_eps)
     logits = arithmetic.logits(normed, weights.router)
-    return Routing(normed, *arithmetic.choose(logits, weights.router_bias, shape.top_k, shape.normalise_top_k, x.dtype))
+    chosen = arithmetic.choose(logits, weights.router_bias, shape.top_k, shape.normalise_top_k, normed.dtype)
+    return Routing(normed, *chosen)
 
 
-def dense_output(arithmetic: Arithmetic, shape: ModelShape, weights: LayerWeights, x: Tensor) -> Tensor:
-    """[T, H]: what a dense layer's MLP adds to x."""
+def dense_output(weights: LayerWeights, normed: Tensor) -> Tensor:
+    """[T, H]: what a dense layer's MLP adds to hidden states, whose norm with `post_norm` it is given."""
     if weights.dense_w13 is None or weights.dense_w2 is None:
         raise ValueError("an MoE layer has no dense MLP")
-    return swiglu_mlp(arithmetic.norm(x, weights.post_norm, shape.rms_eps), weights.dense_w13, weights.dense_w2)
+    return swiglu_mlp(normed, weights.dense_w13, weights.dense_w2)

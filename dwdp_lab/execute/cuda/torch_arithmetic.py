@@ -5,24 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from dwdp_kernels.e4m3 import Quantised, quantise
+from dwdp_kernels.e4m3 import quantise
 from dwdp_kernels.expert_table import ExpertTable
-from dwdp_kernels.grouped_mlp import Rows, Weight, expert_rows, rows_of, sort_by_expert, weighted_sum
+from dwdp_kernels.grouped_mlp import ExpertRows, Rows, Weight, expert_rows, rows_of, sort_by_expert
 from dwdp_kernels.masked_rows_reference import add_rows, put_rows, visited_ranks
+from dwdp_kernels.residual_reference import add_norm, combine, combine_norm, norm
 from dwdp_kernels.scaled_experts import quantised_experts
 from torch import Tensor
 from torch.nn import functional
 
 from dwdp_lab.execute.cuda.arithmetic import ExpertTables, Sorted
 from dwdp_lab.model.attention import rotate
-from dwdp_lab.model.layers import rms_norm, top_experts
+from dwdp_lab.model.layers import top_experts
 
 
 class TorchArithmetic:
     """It waits for the device wherever it has to know a size."""
 
-    def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        return rms_norm(x, weight, eps)
+    norm = staticmethod(norm)
+    add_norm = staticmethod(add_norm)
+    quantise = staticmethod(quantise)
+    combine = staticmethod(combine)
+    combine_norm = staticmethod(combine_norm)
+    visited_ranks = staticmethod(visited_ranks)
+    put_rows = staticmethod(put_rows)
+    add_rows = staticmethod(add_rows)
 
     def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> None:
         x.copy_(rotate(x, cos[:, None], sin[:, None]))
@@ -46,32 +53,19 @@ class TorchArithmetic:
         ends = torch.tensor(offsets[:-1], dtype=torch.int32, device=ids.device)
         return Sorted((order // ids.shape[1]).int(), torch.where(inside, rows, -1).int(), ends)
 
-    def quantise(self, x: Tensor) -> Quantised:
-        return quantise(x)
-
     def experts(self, x: Rows, ids: Tensor, weights: Tensor, tables: ExpertTables, visits: int) -> Tensor:
+        return combine(*self.visit_experts(x, ids, weights, tables, visits), weights)
+
+    def visit_experts(self, x: Rows, ids: Tensor, weights: Tensor, tables: ExpertTables, visits: int) -> ExpertRows:
         del visits  # nothing is tiled here
         inside = (ids >= 0) & (ids < tables.w13.experts)
         token = inside.nonzero()[:, 0]
         order, offsets = sort_by_expert(ids[inside], tables.w13.experts)
         visitors = rows_of(x, token[order])
-        computed = expert_rows(visitors, offsets, _weights(tables.w13), _weights(tables.w2), weights.dtype)
-        rows = torch.zeros(*ids.shape, computed.shape[1], dtype=computed.dtype, device=computed.device)
-        rows[inside] = computed[order.argsort()]
-        return weighted_sum(rows, weights)
-
-    def combine(self, rows: Tensor, row_of_visit: Tensor, weights: Tensor) -> Tensor:
-        padded = torch.cat([rows, torch.zeros_like(rows[:1]) if len(rows) else rows.new_zeros(1, rows.shape[1])])
-        return weighted_sum(padded[row_of_visit.long()], weights)
-
-    def visited_ranks(self, ids: Tensor, owner_of_expert: Tensor, ranks: int) -> Tensor:
-        return visited_ranks(ids, owner_of_expert, ranks)
-
-    def put_rows(self, rows: Tensor, wanted: Tensor, first: int, target: Tensor) -> None:
-        put_rows(rows, wanted, first, target)
-
-    def add_rows(self, parts: Sequence[Tensor], given: Tensor, columns: int, first: int, out: Tensor) -> None:
-        add_rows(parts, given, columns, first, out)
+        rows = expert_rows(visitors, offsets, _weights(tables.w13), _weights(tables.w2), weights.dtype)
+        row_of_visit = torch.full(ids.shape, -1, dtype=torch.int32, device=ids.device)
+        row_of_visit[inside] = order.argsort().int()
+        return ExpertRows(rows, row_of_visit)
 
     def beside_collectives(self) -> TorchArithmetic:
         return self

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from dwdp_kernels.choice import choose_experts
-from dwdp_kernels.e4m3 import Quantised
-from dwdp_kernels.expert_mlp import LayerConfig, expert_mlp
+from dwdp_kernels.expert_mlp import LayerConfig, expert_mlp, visit_experts
 from dwdp_kernels.gemm_config import Problem
 from dwdp_kernels.grouped_gemm import config_for
-from dwdp_kernels.grouped_mlp import Rows
+from dwdp_kernels.grouped_mlp import ExpertRows, Rows
 from dwdp_kernels.launch import device_of
 from dwdp_kernels.masked_rows import add_rows, put_rows, visited_ranks
 from dwdp_kernels.quantise_rows import quantise_rows
-from dwdp_kernels.residual import combine
+from dwdp_kernels.residual import add_norm, combine, combine_norm, norm
 from dwdp_kernels.rotary import rotate_in_place
 from dwdp_kernels.routing import route_visits
 from torch import Tensor
@@ -32,14 +30,19 @@ as many programs, each with as many times fewer tiles, it is late by a part of t
 class TritonArithmetic:
     """Nothing here waits for the GPU. `parts`: how many times as many programs as fit at once share a GEMM's tiles."""
 
+    norm = staticmethod(norm)
+    add_norm = staticmethod(add_norm)
+    rotate = staticmethod(rotate_in_place)
+    choose = staticmethod(choose_experts)
+    quantise = staticmethod(quantise_rows)
+    combine = staticmethod(combine)
+    combine_norm = staticmethod(combine_norm)
+    visited_ranks = staticmethod(visited_ranks)
+    put_rows = staticmethod(put_rows)
+    add_rows = staticmethod(add_rows)
+
     def __init__(self, parts: int = 1) -> None:
         self.parts = parts
-
-    def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        return functional.rms_norm(x, weight.shape, weight, eps)  # one kernel, from torch 2.9 on
-
-    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> None:
-        rotate_in_place(x, cos, sin)
 
     def logits(self, x: Tensor, router: Tensor) -> Tensor:
         if x.dtype == torch.float32:
@@ -47,32 +50,16 @@ class TritonArithmetic:
         # tensor cores add up products of 16-bit numbers in fp32, which is all that a product of fp32 copies would do
         return torch.mm(x, router.T, out_dtype=torch.float32)
 
-    def choose(
-        self, logits: Tensor, bias: Tensor, top_k: int, normalise: bool, dtype: torch.dtype
-    ) -> tuple[Tensor, Tensor]:
-        return choose_experts(logits, bias, top_k, normalise, dtype)
-
     def sort(self, ids: Tensor, groups: int) -> Sorted:
         return Sorted(*route_visits(ids, groups))
-
-    def quantise(self, x: Tensor) -> Quantised:
-        return quantise_rows(x)
 
     def experts(self, x: Rows, ids: Tensor, weights: Tensor, tables: ExpertTables, visits: int) -> Tensor:
         config = layer_config(weights, tables, visits, self.parts)
         return expert_mlp(x, ids, weights, tables.w13, tables.w2, config)
 
-    def combine(self, rows: Tensor, row_of_visit: Tensor, weights: Tensor) -> Tensor:
-        return combine(rows, row_of_visit, weights)
-
-    def visited_ranks(self, ids: Tensor, owner_of_expert: Tensor, ranks: int) -> Tensor:
-        return visited_ranks(ids, owner_of_expert, ranks)
-
-    def put_rows(self, rows: Tensor, wanted: Tensor, first: int, target: Tensor) -> None:
-        put_rows(rows, wanted, first, target)
-
-    def add_rows(self, parts: Sequence[Tensor], given: Tensor, columns: int, first: int, out: Tensor) -> None:
-        add_rows(parts, given, columns, first, out)
+    def visit_experts(self, x: Rows, ids: Tensor, weights: Tensor, tables: ExpertTables, visits: int) -> ExpertRows:
+        config = layer_config(weights, tables, visits, self.parts)
+        return visit_experts(x, ids, weights, tables.w13, tables.w2, config)
 
     def beside_collectives(self) -> TritonArithmetic:
         return TritonArithmetic(PARTS_BESIDE_COLLECTIVES)

@@ -35,16 +35,15 @@ def test_the_layers_are_the_model_s() -> None:
         weights = layer_weights(SHAPE, layer, 0, 1.0)
         cache = [cached_kv(SHAPE, layer, chunk, 0) if chunk.context_tokens else None for chunk in BATCH]
         tokens = decoder_layers.Tokens(BATCH, *decoder_layers.angles(SHAPE, BATCH, x.device), cache)
-        found = decoder_layers.attended(ARITHMETIC, SHAPE, weights, x, tokens, layer, None)
+        normed, after = (ARITHMETIC.norm(x, each, SHAPE.rms_eps) for each in (weights.input_norm, weights.post_norm))
+        found = decoder_layers.attended(ARITHMETIC, SHAPE, weights, normed, tokens, layer, None)
         assert torch.equal(found, attended(SHAPE, weights, x, BATCH, cache, layer))
         if layer:
-            mine, theirs = decoder_layers.route(ARITHMETIC, SHAPE, weights, x), route(SHAPE, weights, x)
+            mine, theirs = decoder_layers.route(ARITHMETIC, SHAPE, weights, after), route(SHAPE, weights, x)
             assert mine.ids.dtype == torch.int32
             assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
         else:
-            assert torch.equal(
-                decoder_layers.dense_output(ARITHMETIC, SHAPE, weights, x), dense_output(SHAPE, weights, x)
-            )
+            assert torch.equal(decoder_layers.dense_output(weights, after), dense_output(SHAPE, weights, x))
 
 
 def test_what_a_layer_does_not_have_is_told() -> None:
@@ -52,7 +51,7 @@ def test_what_a_layer_does_not_have_is_told() -> None:
     with pytest.raises(ValueError, match="no router"):
         decoder_layers.route(ARITHMETIC, SHAPE, layer_weights(SHAPE, 0, 0, 0.0), x)
     with pytest.raises(ValueError, match="no dense MLP"):
-        decoder_layers.dense_output(ARITHMETIC, SHAPE, layer_weights(SHAPE, 1, 0, 0.0), x)
+        decoder_layers.dense_output(layer_weights(SHAPE, 1, 0, 0.0), x)
 
 
 @given(tokens=st.integers(0, 8), top_k=st.integers(1, 4), groups=st.integers(1, 5), seed=st.integers(0, 99))

@@ -35,7 +35,11 @@ def test_kernels_agree_with_torch(dtype: torch.dtype) -> None:
     kernels, plain = arithmetic_on(torch.device("cuda")), TorchArithmetic()
     x = random(TOKENS, HIDDEN, dtype=dtype)
     weight = 1 + 0.1 * random(HIDDEN, dtype=dtype)
-    assert alike(kernels.norm(x, weight, 1e-6), plain.norm(x, weight, 1e-6), dtype)
+    normed = kernels.norm(x, weight, 1e-6)
+    assert alike(normed, plain.norm(x, weight, 1e-6), dtype)
+    added = kernels.add_norm(x, -0.5 * x, weight, 1e-6)
+    expected = plain.add_norm(x, -0.5 * x, weight, 1e-6)
+    assert all(alike(*each, dtype) for each in zip(added, expected, strict=True))
     turns = random(TOKENS, 64)
     whole = random(TOKENS, 40, 128, dtype=dtype)
     again = whole.clone()
@@ -69,6 +73,10 @@ def test_kernels_agree_with_torch(dtype: torch.dtype) -> None:
         plain.combine(sorted_rows, mine.row_of_visit, weights),
         dtype,
     )
+    summed = kernels.combine_norm(sorted_rows, mine.row_of_visit, weights, weight, 1e-6, normed, x)
+    expected = plain.combine_norm(sorted_rows, mine.row_of_visit, weights, weight, 1e-6, normed, x)
+    assert all(alike(*each, dtype) for each in zip(summed, expected, strict=True))
+    assert torch.equal(summed[1], kernels.norm(summed[0], weight, 1e-6))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

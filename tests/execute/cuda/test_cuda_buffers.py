@@ -48,10 +48,26 @@ def test_memory_is_kept_for_lanes_that_may_still_read() -> None:
     assert buffers.find("hidden", (0, None)) == ()
 
 
+def test_what_is_taken_is_gone_and_lasts_as_long_as_another_lane_reads_it() -> None:
+    streams: dict[Any, Any] = {lane: Stream() for lane in ("compute", "comm")}
+    buffers = Buffers(streams)
+    route, send = Op("route", "compute", 0, 0), Op("dispatch", "comm", 0, 0)
+    mine, theirs = torch.zeros(2), torch.ones(2)
+    buffers.put("mine", route, mine)
+    buffers.put("theirs", send, theirs)
+    assert buffers.take("mine", route) == (mine,)
+    assert not streams["compute"].used
+    assert buffers.take("theirs", route) == (theirs,)
+    assert streams["compute"].used == [theirs]
+    assert not streams["comm"].used
+    assert buffers.take("mine", route) == buffers.find("theirs", (0, None)) == ()
+
+
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a lane has replaced with its own is overwritten at once, as by the next tensor that the lane makes."""
-    put = Buffers.put
+    """What a lane has replaced with its own, and what its last reader has read, is overwritten at once, as by the next
+    tensor that the lane makes."""
+    put, take = Buffers.put, Buffers.take
 
     def replace(self: Buffers, name: str, op: Op, *tensors: Tensor) -> None:
         before = self._kept.get((name, (op.step, op.micro)))
@@ -61,7 +77,15 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
                 if tensor.is_floating_point():
                     tensor.fill_(torch.nan)
 
+    def read_once(self: Buffers, name: str, op: Op) -> tuple[Tensor, ...]:
+        taken = take(self, name, op)
+        copies = tuple(tensor.clone() for tensor in taken)
+        for tensor in taken:
+            tensor.fill_(torch.nan)
+        return copies
+
     monkeypatch.setattr(Buffers, "put", replace)
+    monkeypatch.setattr(Buffers, "take", read_once)
     start_at_once(monkeypatch)
 
 
