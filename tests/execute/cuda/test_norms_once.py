@@ -1,4 +1,4 @@
-"""The norm of hidden states is made with them, by the operation that adds them up, wherever its reader is on this rank."""
+"""The norm of hidden states is made with them, by the operation that adds them up, if its reader is on this rank."""
 
 from __future__ import annotations
 

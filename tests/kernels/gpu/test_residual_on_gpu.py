@@ -17,7 +17,7 @@ from torch import Tensor
 pytestmark = pytest.mark.gpu
 
 TYPES = [torch.bfloat16, torch.float16, torch.float32]
-HIDDEN = [1, 7, 64, 72, 128, 256, 512, 768, 1024, 2048, 2880, 4096, 7168, 16384]
+HIDDEN = [1, 72, 256, 2048, 2880, 7168]  # each is compiled anew, for each type
 TOKENS = [0, 1, 7, 300]
 
 
@@ -50,7 +50,7 @@ def test_every_kernel_gives_the_bits_of_separate_operations(hidden: int, dtype: 
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize("top_k", [1, 2, 3, 6])
+@pytest.mark.parametrize("top_k", [1, 3])
 def test_for_any_number_of_visits_and_large_values(top_k: int, dtype: torch.dtype) -> None:
     check(residual_case(33, top_k, 2048, dtype, scale=3000.0, device="cuda"))
     check(residual_case(33, top_k, 2048, dtype, left_out=1.0, device="cuda"))
