@@ -1,7 +1,8 @@
 """FLOPs and bytes of every operation: what has to be done, whatever machine does it.
 
 A matrix product of T rows with a K x N weight costs 2 T K N FLOPs and reads its weight once. What other kernels read
-and write is counted apart (unit `activations`), so that a bound may leave it out, as fused kernels could.
+and write is counted apart (unit `activations`), so that a bound may leave it out, as fused kernels could. It is counted
+as if each did one thing; GPU ranks add and norm hidden states in one pass, and so need a little less.
 """
 
 from __future__ import annotations
