@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dwdp_lab.measure.runs.figures import Figures
 from dwdp_lab.measure.runs.over_dep import over_best_dep
-from dwdp_lab.measure.runs.over_replicated import over_replicated
-from dwdp_lab.measure.runs.recorded_runs import RunsFile, read_runs
+from dwdp_lab.measure.runs.over_replicated import OverReplicated, over_replicated
+from dwdp_lab.measure.runs.recorded_runs import Run, RunsFile, read_runs
 from dwdp_lab.teach.shown import Text, table
 from dwdp_lab.view.charts.chart import Chart
 from dwdp_lab.view.charts.measured_crossover import measured_crossover
 
 TOKENS, IMBALANCE, HALF = "h200-pair-tokens", "h200-pair-imbalance", "h200-pair-fp8"
+DISTANCE = "h200-pair-distance"
 
 
 def recorded_crossover() -> Chart:
@@ -23,23 +24,18 @@ def recorded_interference(file: RunsFile | None = None) -> Text:
     """DWDP's times over those of `replicated`, by tokens per rank, with the clocks and the power of both."""
     file = file or read_runs(TOKENS)
     usual = {run.cell: run.figures for run in file.runs if run.scenario["strategy"]["name"] == "replicated"}
-    rows = []
-    for run, over in zip(file.runs, over_replicated(file.runs), strict=True):
-        if run.scenario["strategy"]["name"] != "dwdp" or over is None:
-            continue
-        figures = run.figures
-        rows.append(
-            (
-                f"{run.scenario['workload']['tokens_per_rank']:,}",
-                f"{over.step:.3f}",
-                *(f"{over.kinds[kind]:.3f}" for kind in ("attention", "experts")),
-                f"{100 * figures.exposed_copy_ms / figures.step_ms:.1f} %",
-                *_sensors(usual[run.cell], figures),
-            )
-        )
+    rows = [(_tokens(run), *_times(run, over), *_sensors(usual[run.cell], run.figures)) for run, over in _dwdp(file)]
     header = ("tokens per rank", "step", "attention", "experts", "exposed copy", "MHz", "beside", "W", "beside")
     words = "dwdp over replicated; clocks and power of replicated, and beside them dwdp's"
     return Text(f"{file.shown_provenance}\n{words}\n\n{table(header, rows)}")
+
+
+def recorded_distance() -> Text:
+    """DWDP's times over those of `replicated`, by the moment from which a pull may run."""
+    file = read_runs(DISTANCE)
+    rows = [(_tokens(run), *_pulls(run), *_times(run, over)) for run, over in _dwdp(file)]
+    header = ("tokens per rank", "pulls may start with", "in copies of", "step", "attention", "experts", "exposed copy")
+    return Text(f"{file.shown_provenance}\ndwdp over replicated\n\n{table(header, rows)}")
 
 
 def recorded_bytes() -> Text:
@@ -65,6 +61,30 @@ def _gains(file: RunsFile) -> dict[int, tuple[float, float]]:
         if ratio.run.scenario["strategy"]["name"] == "dwdp" and ratio.over_dep is not None and over is not None:
             found[ratio.run.scenario["workload"]["tokens_per_rank"]] = (ratio.over_dep, over.step)
     return found
+
+
+def _dwdp(file: RunsFile) -> list[tuple[Run, OverReplicated]]:
+    """Every run of DWDP beside one of `replicated`."""
+    pairs = zip(file.runs, over_replicated(file.runs), strict=True)
+    return [(run, over) for run, over in pairs if over and run.scenario["strategy"]["name"] == "dwdp"]
+
+
+def _tokens(run: Run) -> str:
+    return f"{run.scenario['workload']['tokens_per_rank']:,}"
+
+
+def _pulls(run: Run) -> tuple[str, str]:
+    """From where on a layer's pull may run beside the layer before, and how large its copies are at most."""
+    strategy = run.scenario["strategy"]
+    early = strategy["prefetch_distance"] in (None, strategy["slots"])
+    copies = strategy["slice_bytes"]
+    return "attention" if early else "experts", "a share" if copies is None else f"{copies >> 20} MiB"
+
+
+def _times(run: Run, over: OverReplicated) -> tuple[str, ...]:
+    """Step, attention and experts over those of `replicated`, and the share of the step that is exposed copy."""
+    times = (over.step, over.kinds["attention"], over.kinds["experts"])
+    return *(f"{one:.3f}" for one in times), f"{100 * run.figures.exposed_copy_ms / run.figures.step_ms:.1f} %"
 
 
 def _sensors(*both: Figures) -> tuple[str, ...]:

@@ -8,11 +8,13 @@ from dwdp_lab.measure.runs.figures import Figures
 from dwdp_lab.measure.runs.recorded_runs import Run, RunsFile, read_runs
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.teach.recorded_pair import (
+    DISTANCE,
     HALF,
     IMBALANCE,
     TOKENS,
     recorded_bytes,
     recorded_crossover,
+    recorded_distance,
     recorded_interference,
 )
 
@@ -28,7 +30,7 @@ def test_the_crossover_has_a_line_for_each_cv_and_its_prediction() -> None:
     assert chart.notes[0].startswith("recorded 2026-")
 
 
-@pytest.mark.parametrize("name", [TOKENS, IMBALANCE, HALF])
+@pytest.mark.parametrize("name", [TOKENS, IMBALANCE, HALF, DISTANCE])
 def test_dwdp_computed_what_replicated_did(name: str) -> None:
     rows = [row for row in read_runs(name).summary if row.strategy.startswith("dwdp")]
     assert rows
@@ -41,6 +43,17 @@ def test_half_the_bytes_stand_beside_all_of_them() -> None:
     for column, name, field in ((1, TOKENS, "over_best_dep"), (4, HALF, "step_over_replicated")):
         (row,) = (r for r in read_runs(name).summary if r.strategy.startswith("dwdp") and r.tokens == 32768)
         assert float(last[column]) == pytest.approx(getattr(row, field), abs=6e-4)
+
+
+def test_pulls_that_start_late_stand_below_those_that_start_early() -> None:
+    rows = [line.split() for line in repr(recorded_distance()).splitlines()[-12:]]
+    assert [row[1] for row in rows] == ["attention", "experts", "experts"] * 4
+    assert [row[2:4] for row in rows] == [["a", "share"], ["a", "share"], ["4", "MiB"]] * 4
+    expected = {row.strategy: row for row in read_runs(DISTANCE).summary if row.tokens == 16384}
+    steps = [float(row[4]) for row in rows if row[0] == "16,384"]
+    assert steps == [
+        pytest.approx(row.step_over_replicated, abs=6e-4) for name, row in expected.items() if name.startswith("dwdp")
+    ]
 
 
 def figures(step_ms: float, attention_ms: float) -> Figures:
