@@ -49,7 +49,8 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "--strategies",
         default="replicated,dep,dwdp",
         metavar="A,B:KNOB=VALUE",
-        help="strategies, with knobs after colons: dep,dwdp,dwdp:weight_view=merged (replicated,dep,dwdp)",
+        help="strategies, with knobs after colons, also local_experts: dep,dwdp,dwdp:weight_view=merged "
+        "(replicated,dep,dwdp)",
     )
     parser.add_argument(
         "--links", metavar="A,none", help="link_gbps: CPU ranks pace pulls to it (default: the scenario's own)"

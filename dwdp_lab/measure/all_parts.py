@@ -9,6 +9,9 @@ from dwdp_lab.measure.transfers.transfers import MachineName
 SHARING = 4
 """Ranks that contention is measured with where there are fewer devices: three readers of one source."""
 VIEWS = "dwdp:weight_view=merged,dwdp:weight_view=composite"
+IN_TURN = "dwdp:cross_step=true:slice_bytes=4MiB:peer_order=interleaved"
+EXPERTS = 128
+"""Of a layer of the real model."""
 SLICES = "dwdp:slice_bytes=4MiB,dwdp:slice_bytes=1MiB"
 
 
@@ -57,21 +60,17 @@ def _cuda(ranks: int) -> tuple[tuple[str, ...], ...]:
         f"replicated,dep,dwdp,dwdp:cross_step=true,dwdp:cross_step=true:overlap=false,{VIEWS},{SLICES},weight_gather"
     )
     imbalanced = "workload={kind: cv, tokens_per_rank: 16384, cv: 0.2, steps: 2}"
+    tokens, grid = "1024,2048,4096,8192,16384,32768", "replicated,dep,dwdp:cross_step=true"
+    if ranks > 2:  # there is more to pull than two ranks have, and there are readers to meet at a source
+        tokens = "4096,8192,16384,32768,65536"
+        twice = 2 * -(-EXPERTS // ranks)
+        grid += f",{IN_TURN},dwdp:cross_step=true:local_experts={min(twice, EXPERTS)}"
     return (
         (),
         (
             *model,
-            *(
-                "--repeats",
-                "3",
-                "--set",
-                "workload.steps=3",
-                "--tokens",
-                "1024,2048,4096,8192,16384,32768",
-                "--cv",
-                "0,0.2,0.4",
-            ),
-            *("--strategies", "replicated,dep,dwdp:cross_step=true"),
+            *("--repeats", "3", "--set", "workload.steps=3", "--tokens", tokens, "--cv", "0,0.2,0.4"),
+            *("--strategies", grid),
         ),
         (
             *model,

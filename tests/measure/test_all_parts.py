@@ -59,6 +59,17 @@ def test_the_grids_can_be_run_and_cover_what_is_to_be_predicted(machine: Machine
     assert len({one.slice_bytes for one in dwdp}) >= 2
 
 
+@pytest.mark.parametrize("ranks", [3, 4, 8])
+def test_more_than_two_gpus_are_asked_about_meetings_and_redundancy(ranks: int) -> None:
+    (part,) = (one for one in parts("cuda", ranks) if one.name == "grid")
+    grid = sitting_from(argparse.Namespace(**{**vars(parsed(part)), "hardware": "h200"})).scenarios
+    dwdp = [scenario for scenario in grid if scenario.strategy.name == "dwdp"]
+    least = -(-dwdp[0].model.experts // ranks)
+    assert {one.local_experts for one in dwdp} == {least, min(2 * least, 128)}
+    assert {one.strategy.peer_order for one in dwdp} == {"rotated", "interleaved"}
+    assert max(one.workload.tokens_per_rank for one in grid) == 65536  # type: ignore[union-attr]
+
+
 def test_a_part_that_fails_costs_only_itself(tmp_path: Path) -> None:
     broken = Part("broken", ("run", "--model", "no-such-model"))
     outcomes = list(run_parts((broken, Part("version", ("--version",))), tmp_path))

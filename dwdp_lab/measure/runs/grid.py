@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -14,8 +14,10 @@ from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.strategy import Strategy
 
 FORM = "a strategy, and its knobs after colons, such as dep or dwdp:weight_view=merged:slice_bytes=1MiB"
-
-
+PATHS: dict[str, str] = {field: f"strategy.{field}" for field in Strategy.model_fields if field != "name"} | {
+    "local_experts": "group.local_experts"
+}
+"""Of what a variant may set, also how many experts a rank keeps: what it keeps beyond its share it need not pull."""
 USUAL: dict[str, object] = Strategy().model_dump(mode="json")
 
 
@@ -38,9 +40,9 @@ def _variant(text: str) -> Variant:
     changes: dict[str, object] = {"strategy.name": name}
     for knob in knobs:
         field, equals, value = (part.strip() for part in knob.partition("="))
-        if not equals or field not in Strategy.model_fields or field == "name":
-            raise ScenarioError("--strategies", text, f"needs {FORM}", nearest(field, Strategy.model_fields))
-        changes[f"strategy.{field}"] = yaml.safe_load(value)
+        if not equals or field not in PATHS:
+            raise ScenarioError("--strategies", text, f"needs {FORM}", nearest(field, PATHS))
+        changes[PATHS[field]] = yaml.safe_load(value)
     return Variant(text, changes)
 
 
@@ -81,14 +83,12 @@ def _forms(scenario: Scenario, variant: Variant) -> list[Scenario]:
 
 def label_of(scenario: Scenario) -> str:
     """The strategy and the knobs that are other than by default, as `read_variants` reads them."""
-    return label_of_knobs(scenario.strategy.model_dump(mode="json"))
+    return label_of_fields(scenario.model_dump(mode="json"))
 
 
-def label_of_knobs(knobs: Mapping[str, object]) -> str:
-    """The same of a strategy's plain fields."""
-    differing = [
-        f"{field}={knobs[field]}"
-        for field, usual in USUAL.items()
-        if field != "name" and knobs.get(field, usual) != usual
-    ]
-    return ":".join([str(knobs["name"]), *differing])
+def label_of_fields(scenario: Mapping[str, Any]) -> str:
+    """The same of a scenario's plain fields."""
+    knobs = scenario["strategy"] | {"local_experts": scenario["group"].get("local_experts")}
+    usual = USUAL | {"local_experts": None}
+    differing = [f"{field}={knobs[field]}" for field in PATHS if knobs.get(field, usual[field]) != usual[field]]
+    return ":".join([knobs["name"], *differing])

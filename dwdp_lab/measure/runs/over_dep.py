@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dwdp_lab.measure.runs.grid import label_of_knobs
+from dwdp_lab.measure.runs.grid import label_of_fields
 from dwdp_lab.measure.runs.recorded_runs import Run
 
 
@@ -22,7 +22,7 @@ class Ratio(NamedTuple):
 def over_best_dep(runs: Sequence[Run]) -> tuple[Ratio, ...]:
     """Every run with its ratio, in the given order."""
     deps: dict[str, list[tuple[float, str]]] = defaultdict(list)
-    labels = [label_of_knobs(run.scenario["strategy"]) for run in runs]
+    labels = [label_of_fields(run.scenario) for run in runs]
     for run, label in zip(runs, labels, strict=True):
         if run.scenario["strategy"]["name"] == "dep":
             deps[run.cell].append((run.figures.tokens_per_s, label))

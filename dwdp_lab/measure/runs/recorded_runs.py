@@ -52,9 +52,11 @@ class Run(BaseModel):
 
     @property
     def cell(self) -> str:
-        """What the scenario is but for its strategy, as text that is the same for the same scenario."""
+        """What the scenario is but for its strategy and the experts that a rank keeps, as text that is the same for the
+        same scenario."""
         fields = {name: value for name, value in self.scenario.items() if name != "strategy"}
-        return json.dumps(fields, sort_keys=True)
+        ranks = {name: value for name, value in fields["group"].items() if name != "local_experts"}
+        return json.dumps(fields | {"group": ranks}, sort_keys=True)
 
 
 class Row(BaseModel):

@@ -35,6 +35,7 @@ def test_variants_are_strategies_with_knobs() -> None:
         ("dwdp:slices=3", ["slices=3", "'slice_bytes'"]),
         ("dwdp:slots", ["needs a strategy"]),
         ("dwdp:name=dep", ["needs a strategy"]),
+        ("dwdp:local_expert=3", ["'local_experts'"]),
         ("", ["needs a strategy"]),
     ],
 )
@@ -68,6 +69,23 @@ def test_labels_read_as_the_variants_they_name() -> None:
     for scenario in _grid("dwdp:slots=3:weight_view=composite"):
         variant = read_variants(label_of(scenario))[0]
         assert Scenario.create().replace(**variant.knobs).strategy == scenario.strategy
+
+
+def test_redundant_experts_stand_beside_the_same_rivals() -> None:
+    """What a rank keeps is a knob of DWDP: the cell, and so the best DEP and `replicated`, stay the same."""
+    texts = ["replicated", "dep", "dwdp", "dwdp:local_experts=6"]
+    base = Scenario.create(model={"preset": "tiny"}, group={"ranks": 4})
+    grid = scenarios_of(base, [64], [0.3], read_variants(",".join(texts)))
+    sitting = Sitting("sim", grid, 1, 0, "", "")
+    file = simulate_grid(sitting, load_hardware("h100"), BOUND, lambda _: None)
+    assert [row.strategy for row in file.summary if "dep" not in row.strategy] == [texts[0], *texts[2:]]
+    assert len({run.cell for run in file.runs}) == 1
+    plain, redundant = file.summary[-2:]
+    assert plain.best_dep == redundant.best_dep is not None
+    assert redundant.step_over_replicated is not None
+    assert redundant.step_ms < plain.step_ms, "fewer bytes are pulled"
+    one = file.model_copy(update={"summary": []})
+    assert RunsFile.model_validate(one.to_dict()).runs[-1].read_scenario.local_experts == 6
 
 
 def test_a_grid_needs_a_workload_it_can_set() -> None:
