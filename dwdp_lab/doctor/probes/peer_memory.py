@@ -12,10 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from dwdp_lab.execute.cuda.device import Memory
+    from dwdp_lab.execute.cuda.gpu.device import Memory
 
 NBYTES = 1 << 20
-DRIVER = "dwdp_lab.execute.cuda.driver_memory:DriverMemory"
+DRIVER = "dwdp_lab.execute.cuda.memory.driver_memory:DriverMemory"
 
 
 class PeerMemoryFacts(NamedTuple):

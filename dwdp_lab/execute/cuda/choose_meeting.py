@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
-from dwdp_lab.execute.cuda.choose_transport import NoTransport
-from dwdp_lab.execute.cuda.copy_meeting import CopyMeeting
-from dwdp_lab.execute.cuda.device import Device, Stream
+from dwdp_lab.execute.cuda.gpu.device import Device, Stream
 from dwdp_lab.execute.cuda.kept import Kept
-from dwdp_lab.execute.cuda.mailboxes import Mailboxes
-from dwdp_lab.execute.cuda.meeting import Meeting
+from dwdp_lab.execute.cuda.meetings.copy_meeting import CopyMeeting
+from dwdp_lab.execute.cuda.meetings.mailboxes import Mailboxes
+from dwdp_lab.execute.cuda.meetings.meeting import Meeting
+from dwdp_lab.execute.cuda.memory.choose_transport import NoTransport
 from dwdp_lab.execute.messages import Order
 from dwdp_lab.execute.rank_session import RankSession
 from dwdp_lab.scenario.errors import ScenarioError

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from dwdp_lab.execute.cuda.device import Device, Event, Graph, Stream
+from dwdp_lab.execute.cuda.gpu.device import Device, Event, Graph, Stream
 from dwdp_lab.execute.cuda.queue_program import Queued, Stamps
 from dwdp_lab.execute.tokens import tokens_of
 from dwdp_lab.program.operation import Lane, Op, awaited

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from dwdp_lab.execute.cuda.choose_transport import choose_transport
-from dwdp_lab.execute.cuda.device import Device
-from dwdp_lab.execute.cuda.expert_store import ExpertStore
-from dwdp_lab.execute.cuda.legacy_ipc import Ipc
-from dwdp_lab.execute.cuda.map_peers import map_peers
-from dwdp_lab.execute.cuda.needs import Need, need_of
-from dwdp_lab.execute.cuda.open_mailboxes import OpenMailboxes
-from dwdp_lab.execute.cuda.prepare_experts import prepare_experts
-from dwdp_lab.execute.cuda.resident import AllExperts, all_experts
-from dwdp_lab.execute.cuda.run_experts import RunExperts
-from dwdp_lab.execute.cuda.store_plan import StorePlan
-from dwdp_lab.execute.cuda.transport import Transport
+from dwdp_lab.execute.cuda.experts.expert_store import ExpertStore
+from dwdp_lab.execute.cuda.experts.map_peers import map_peers
+from dwdp_lab.execute.cuda.experts.needs import Need, need_of
+from dwdp_lab.execute.cuda.experts.prepare_experts import prepare_experts
+from dwdp_lab.execute.cuda.experts.resident import AllExperts, all_experts
+from dwdp_lab.execute.cuda.experts.run_experts import RunExperts
+from dwdp_lab.execute.cuda.experts.store_plan import StorePlan
+from dwdp_lab.execute.cuda.gpu.device import Device
+from dwdp_lab.execute.cuda.meetings.open_mailboxes import OpenMailboxes
+from dwdp_lab.execute.cuda.memory.choose_transport import choose_transport
+from dwdp_lab.execute.cuda.memory.legacy_ipc import Ipc
+from dwdp_lab.execute.cuda.memory.transport import Transport
 from dwdp_lab.execute.messages import Order
 from dwdp_lab.execute.rank_session import RankSession
 from dwdp_lab.model.narrow import narrow_layer

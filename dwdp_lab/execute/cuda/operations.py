@@ -14,17 +14,17 @@ from dwdp_kernels.grouped_mlp import ExpertRows
 from torch import Tensor
 
 from dwdp_lab.execute.cpu.operations import peer_of, slot_of
-from dwdp_lab.execute.cuda.arithmetic import Arithmetic
-from dwdp_lab.execute.cuda.buffers import Buffers
-from dwdp_lab.execute.cuda.decoder_layers import attended, dense_output, route
-from dwdp_lab.execute.cuda.device import Device, Stream
-from dwdp_lab.execute.cuda.exchange import Ends, Exchange
-from dwdp_lab.execute.cuda.exchange_all_gather import AllGatherExchange
-from dwdp_lab.execute.cuda.exchange_masked import MaskedExchange
-from dwdp_lab.execute.cuda.exchange_per_expert import PerExpertExchange
-from dwdp_lab.execute.cuda.exchange_per_rank import PerRankExchange
-from dwdp_lab.execute.cuda.host_read import read
-from dwdp_lab.execute.cuda.meeting import Gathering
+from dwdp_lab.execute.cuda.compute.arithmetic import Arithmetic
+from dwdp_lab.execute.cuda.compute.buffers import Buffers
+from dwdp_lab.execute.cuda.compute.decoder_layers import attended, dense_output, route
+from dwdp_lab.execute.cuda.exchanges.exchange import Ends, Exchange
+from dwdp_lab.execute.cuda.exchanges.exchange_all_gather import AllGatherExchange
+from dwdp_lab.execute.cuda.exchanges.exchange_masked import MaskedExchange
+from dwdp_lab.execute.cuda.exchanges.exchange_per_expert import PerExpertExchange
+from dwdp_lab.execute.cuda.exchanges.exchange_per_rank import PerRankExchange
+from dwdp_lab.execute.cuda.exchanges.host_read import read
+from dwdp_lab.execute.cuda.gpu.device import Device, Stream
+from dwdp_lab.execute.cuda.meetings.meeting import Gathering
 from dwdp_lab.execute.cuda.setup import Setup
 from dwdp_lab.execute.tokens import Place, Tokens, place_of, tokens_of
 from dwdp_lab.model.layers import Routing, shared_experts

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import torch
 
-from dwdp_lab.execute.cuda.clock import Reading, clock
-from dwdp_lab.execute.cuda.device import Device, Event, Stream
-from dwdp_lab.execute.cuda.gate import hold_until
+from dwdp_lab.execute.cuda.gpu.clock import Reading, clock
+from dwdp_lab.execute.cuda.gpu.device import Device, Event, Stream
+from dwdp_lab.execute.cuda.gpu.gate import hold_until
 from dwdp_lab.execute.cuda.operations import Computation
 from dwdp_lab.execute.cuda.queue_program import Events, Queued, queue_program
 from dwdp_lab.execute.cuda.rank_machine import RankMachine

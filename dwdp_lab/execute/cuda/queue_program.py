@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from dwdp_lab.execute.cuda.device import Device, Event, Stream
+from dwdp_lab.execute.cuda.gpu.device import Device, Event, Stream
 from dwdp_lab.execute.tokens import tokens_of
 from dwdp_lab.program.operation import Lane, Op, awaited
 

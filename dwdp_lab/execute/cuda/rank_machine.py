@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
-from dwdp_lab.execute.cuda.arithmetic import Arithmetic
-from dwdp_lab.execute.cuda.choose_arithmetic import arithmetic_on
 from dwdp_lab.execute.cuda.choose_meeting import Meetings
-from dwdp_lab.execute.cuda.device import Copy, Device, Stream
+from dwdp_lab.execute.cuda.compute.arithmetic import Arithmetic
+from dwdp_lab.execute.cuda.compute.choose_arithmetic import arithmetic_on
+from dwdp_lab.execute.cuda.gpu.device import Copy, Device, Stream
+from dwdp_lab.execute.cuda.gpu.nvml import Sampler
+from dwdp_lab.execute.cuda.gpu.queue_watch import QueueWatch
 from dwdp_lab.execute.cuda.kept import Kept
-from dwdp_lab.execute.cuda.meeting import Meeting
-from dwdp_lab.execute.cuda.nvml import Sampler
-from dwdp_lab.execute.cuda.queue_watch import QueueWatch
+from dwdp_lab.execute.cuda.meetings.meeting import Meeting
 from dwdp_lab.execute.messages import Order
 from dwdp_lab.execute.rank_session import RankSession
 from dwdp_lab.program.operation import LANES, Lane

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dwdp_lab.execute.cpu.operations import slot_of
-from dwdp_lab.execute.cuda.clock import anchor
+from dwdp_lab.execute.cuda.gpu.clock import anchor
 from dwdp_lab.execute.cuda.graph_program import Captured, capture_program, replay_program
 from dwdp_lab.execute.cuda.operations import Computation
 from dwdp_lab.execute.cuda.profile_step import profile_step

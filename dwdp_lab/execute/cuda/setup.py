@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dwdp_lab.execute.cuda import decoder_layers
+from dwdp_lab.execute.cuda.compute import decoder_layers
+from dwdp_lab.execute.cuda.experts.run_experts import RunExperts
 from dwdp_lab.execute.cuda.kept import Kept
-from dwdp_lab.execute.cuda.meeting import Meeting
-from dwdp_lab.execute.cuda.run_experts import RunExperts
+from dwdp_lab.execute.cuda.meetings.meeting import Meeting
 from dwdp_lab.execute.messages import Order
 from dwdp_lab.execute.tokens import Place, Tokens, place_of, token_batches, tokens_of
 from dwdp_lab.model.inputs import cached_kv, hidden_inputs

@@ -11,17 +11,17 @@ from typing import Any, NamedTuple
 import torch
 
 from dwdp_lab.execute.cpu.process_group import join_process_group
-from dwdp_lab.execute.cuda.copy_ways import CopyWays
-from dwdp_lab.execute.cuda.cuda_device import CudaDevice
-from dwdp_lab.execute.cuda.driver_memory import DriverMemory
-from dwdp_lab.execute.cuda.host_meeting import HostMeeting
+from dwdp_lab.execute.cuda.gpu.copy_ways import CopyWays
+from dwdp_lab.execute.cuda.gpu.cuda_device import CudaDevice
+from dwdp_lab.execute.cuda.gpu.memory_use import MemoryUse
+from dwdp_lab.execute.cuda.gpu.nvml import Sampler, find_sensors
+from dwdp_lab.execute.cuda.gpu.queue_watch import QueueWatch
 from dwdp_lab.execute.cuda.kept import Kept
-from dwdp_lab.execute.cuda.legacy_ipc import DriverIpc
-from dwdp_lab.execute.cuda.meeting import Meeting
-from dwdp_lab.execute.cuda.memory_use import MemoryUse
-from dwdp_lab.execute.cuda.nccl_meeting import NcclMeeting
-from dwdp_lab.execute.cuda.nvml import Sampler, find_sensors
-from dwdp_lab.execute.cuda.queue_watch import QueueWatch
+from dwdp_lab.execute.cuda.meetings.host_meeting import HostMeeting
+from dwdp_lab.execute.cuda.meetings.meeting import Meeting
+from dwdp_lab.execute.cuda.meetings.nccl_meeting import NcclMeeting
+from dwdp_lab.execute.cuda.memory.driver_memory import DriverMemory
+from dwdp_lab.execute.cuda.memory.legacy_ipc import DriverIpc
 from dwdp_lab.execute.cuda.rank_machine import RankMachine
 from dwdp_lab.execute.cuda.run_order import run_order
 from dwdp_lab.execute.messages import Finished, Order

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dwdp_lab.execute.cuda.clock import Clock, anchor, clock
-from dwdp_lab.execute.cuda.device import Device, Event
-from dwdp_lab.execute.cuda.gate import hold_until
+from dwdp_lab.execute.cuda.gpu.clock import Clock, anchor, clock
+from dwdp_lab.execute.cuda.gpu.device import Device, Event
+from dwdp_lab.execute.cuda.gpu.gate import hold_until
 from dwdp_lab.execute.cuda.operations import Computation
 from dwdp_lab.execute.cuda.queue_program import Queued
 from dwdp_lab.execute.cuda.rank_machine import RankMachine

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from dwdp_lab.execute.cuda.decoder_layers import attended
+from dwdp_lab.execute.cuda.compute.decoder_layers import attended
 from dwdp_lab.execute.cuda.operations import Computation
 from dwdp_lab.execute.cuda.queue_program import Events, queue_program
 from dwdp_lab.execute.cuda.rank_machine import RankMachine

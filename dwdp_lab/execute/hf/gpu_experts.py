@@ -13,9 +13,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from dwdp_lab.execute.cpu.operations import slot_of
-from dwdp_lab.execute.cuda.device import Device, Event, Stream
+from dwdp_lab.execute.cuda.experts.run_experts import RunExperts
+from dwdp_lab.execute.cuda.gpu.device import Device, Event, Stream
 from dwdp_lab.execute.cuda.queue_program import Events, Stamps
-from dwdp_lab.execute.cuda.run_experts import RunExperts
 from dwdp_lab.execute.hf.stepped_program import BY_THE_MODEL, check_after
 from dwdp_lab.model.hf.expert_source import Compute, ExpertWeights, Tables
 from dwdp_lab.program.operation import Lane, Op

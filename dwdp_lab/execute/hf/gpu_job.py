@@ -10,12 +10,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from dwdp_lab.execute.cuda.clock import Clock, anchor, clock
-from dwdp_lab.execute.cuda.cuda_device import CudaDevice, CudaStream
-from dwdp_lab.execute.cuda.device import Device, Event, Stream
-from dwdp_lab.execute.cuda.needs import need_of
-from dwdp_lab.execute.cuda.prepare_experts import prepare_experts
-from dwdp_lab.execute.cuda.run_experts import RunExperts
+from dwdp_lab.execute.cuda.experts.needs import need_of
+from dwdp_lab.execute.cuda.experts.prepare_experts import prepare_experts
+from dwdp_lab.execute.cuda.experts.run_experts import RunExperts
+from dwdp_lab.execute.cuda.gpu.clock import Clock, anchor, clock
+from dwdp_lab.execute.cuda.gpu.cuda_device import CudaDevice, CudaStream
+from dwdp_lab.execute.cuda.gpu.device import Device, Event, Stream
 from dwdp_lab.execute.cuda.timed_run import HEAD_START_NS
 from dwdp_lab.execute.hf.asking import ask, brought, warm_up
 from dwdp_lab.execute.hf.gpu_experts import GpuExperts
@@ -31,9 +31,9 @@ _RANKS: WeakKeyDictionary[RankSession, GpuRank] = WeakKeyDictionary()
 
 def run(session: RankSession, order: HfOrder) -> HfAnswer:
     """Do the order on this rank's GPU."""
-    from dwdp_lab.execute.cuda.copy_ways import CopyWays
-    from dwdp_lab.execute.cuda.driver_memory import DriverMemory
-    from dwdp_lab.execute.cuda.legacy_ipc import DriverIpc
+    from dwdp_lab.execute.cuda.gpu.copy_ways import CopyWays
+    from dwdp_lab.execute.cuda.memory.driver_memory import DriverMemory
+    from dwdp_lab.execute.cuda.memory.legacy_ipc import DriverIpc
 
     gpus = torch.cuda.device_count()
     index = session.rank % gpus

@@ -10,13 +10,13 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from dwdp_lab.execute.cuda.choose_transport import choose_transport
-from dwdp_lab.execute.cuda.device import Device, Stream
-from dwdp_lab.execute.cuda.expert_store import ExpertStore
-from dwdp_lab.execute.cuda.legacy_ipc import Ipc
-from dwdp_lab.execute.cuda.map_peers import Peers, map_peers
-from dwdp_lab.execute.cuda.resident import AllExperts, all_experts
-from dwdp_lab.execute.cuda.store_plan import StorePlan
+from dwdp_lab.execute.cuda.experts.expert_store import ExpertStore
+from dwdp_lab.execute.cuda.experts.map_peers import Peers, map_peers
+from dwdp_lab.execute.cuda.experts.resident import AllExperts, all_experts
+from dwdp_lab.execute.cuda.experts.store_plan import StorePlan
+from dwdp_lab.execute.cuda.gpu.device import Device, Stream
+from dwdp_lab.execute.cuda.memory.choose_transport import choose_transport
+from dwdp_lab.execute.cuda.memory.legacy_ipc import Ipc
 from dwdp_lab.execute.hf.loaded import expert_files, model_of
 from dwdp_lab.execute.hf.order import HfOrder
 from dwdp_lab.execute.messages import Progress

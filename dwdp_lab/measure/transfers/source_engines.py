@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from dwdp_lab.execute.cuda.device import Copy, Device, Event, Stream
+from dwdp_lab.execute.cuda.gpu.device import Copy, Device, Event, Stream
 
 
 class Range(NamedTuple):

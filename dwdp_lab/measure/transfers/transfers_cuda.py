@@ -13,13 +13,13 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor
 
-from dwdp_lab.execute.cuda.clock import anchor, clock
-from dwdp_lab.execute.cuda.copy_calls import CudaCallFailed
-from dwdp_lab.execute.cuda.device import Copy, Device, Stream
-from dwdp_lab.execute.cuda.driver_calls import DriverError
-from dwdp_lab.execute.cuda.gate import hold_until, opened_at
-from dwdp_lab.execute.cuda.store_plan import up
-from dwdp_lab.execute.cuda.transport import Transport
+from dwdp_lab.execute.cuda.gpu.clock import anchor, clock
+from dwdp_lab.execute.cuda.gpu.copy_calls import CudaCallFailed
+from dwdp_lab.execute.cuda.gpu.device import Copy, Device, Stream
+from dwdp_lab.execute.cuda.gpu.driver_calls import DriverError
+from dwdp_lab.execute.cuda.gpu.gate import hold_until, opened_at
+from dwdp_lab.execute.cuda.memory.pages import up
+from dwdp_lab.execute.cuda.memory.transport import Transport
 from dwdp_lab.execute.rank_session import RankSession
 from dwdp_lab.measure.transfers.source_engines import Range, SourceEngines, open_engines
 from dwdp_lab.measure.transfers.transfers import Case, Plan, Way

@@ -11,7 +11,7 @@ from dwdp_lab.measure.transfers.transfers import ON_CPU, About, MachineName, Pla
 from dwdp_lab.measure.transfers.transfers_end import CopyEnd
 
 if TYPE_CHECKING:
-    from dwdp_lab.execute.cuda.cuda_device import CudaDevice, CudaStream
+    from dwdp_lab.execute.cuda.gpu.cuda_device import CudaDevice, CudaStream
 
 
 def about(session: RankSession, machine: MachineName) -> About:
@@ -39,8 +39,8 @@ def open_end(session: RankSession, plan: Plan) -> CopyEnd:
         from dwdp_lab.measure.transfers.transfers_cpu import CpuEnd
 
         return CpuEnd(session, plan)
-    from dwdp_lab.execute.cuda.choose_transport import choose_transport
-    from dwdp_lab.execute.cuda.legacy_ipc import DriverIpc
+    from dwdp_lab.execute.cuda.memory.choose_transport import choose_transport
+    from dwdp_lab.execute.cuda.memory.legacy_ipc import DriverIpc
     from dwdp_lab.measure.transfers.transfers_cuda import CudaEnd
 
     index = gpu_of(session.rank)
@@ -64,7 +64,7 @@ def gpu_of(rank: int) -> int:
 
 
 def _cuda_device(index: int) -> CudaDevice:
-    from dwdp_lab.execute.cuda.cuda_device import CudaDevice
-    from dwdp_lab.execute.cuda.driver_memory import DriverMemory
+    from dwdp_lab.execute.cuda.gpu.cuda_device import CudaDevice
+    from dwdp_lab.execute.cuda.memory.driver_memory import DriverMemory
 
     return CudaDevice(torch.device("cuda", index), DriverMemory(index))

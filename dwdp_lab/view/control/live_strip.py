@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import ipywidgets as widgets
 
-from dwdp_lab.execute.cuda.nvml import Sensors
+from dwdp_lab.execute.cuda.gpu.nvml import Sensors
 from dwdp_lab.execute.gpu_sample import GpuSample
 
 PERIOD_S = 0.25

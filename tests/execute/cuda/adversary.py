@@ -14,7 +14,7 @@ from typing import Any
 
 from stand_in_device import Actor, StandInStream
 
-from dwdp_lab.execute.cuda.device import Copy
+from dwdp_lab.execute.cuda.gpu.device import Copy
 
 HOSTS_CHANGE = 0.1
 """How often queueing lets another rank's host code go on."""

@@ -11,12 +11,12 @@ from meeting_processes import take_part
 from nccl_processes import rates
 from torch import Tensor
 
-from dwdp_lab.execute.cuda.choose_transport import choose_transport
-from dwdp_lab.execute.cuda.copy_meeting import CopyMeeting
-from dwdp_lab.execute.cuda.cuda_device import CudaDevice
-from dwdp_lab.execute.cuda.driver_memory import DriverMemory
-from dwdp_lab.execute.cuda.legacy_ipc import DriverIpc
-from dwdp_lab.execute.cuda.open_mailboxes import OpenMailboxes
+from dwdp_lab.execute.cuda.gpu.cuda_device import CudaDevice
+from dwdp_lab.execute.cuda.meetings.copy_meeting import CopyMeeting
+from dwdp_lab.execute.cuda.meetings.open_mailboxes import OpenMailboxes
+from dwdp_lab.execute.cuda.memory.choose_transport import choose_transport
+from dwdp_lab.execute.cuda.memory.driver_memory import DriverMemory
+from dwdp_lab.execute.cuda.memory.legacy_ipc import DriverIpc
 from dwdp_lab.execute.cuda.start import join
 from dwdp_lab.execute.rank_session import RankSession
 

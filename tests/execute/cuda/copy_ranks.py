@@ -10,11 +10,11 @@ from host_device import HostIpc
 from stand_in_device import StandInDevice
 from stand_in_group import StandInGroup, StandInMeeting
 
-from dwdp_lab.execute.cuda.block_transport import BlockTransport
-from dwdp_lab.execute.cuda.copy_meeting import CopyMeeting
-from dwdp_lab.execute.cuda.ipc_transport import IpcTransport
-from dwdp_lab.execute.cuda.open_mailboxes import OpenMailboxes
-from dwdp_lab.execute.cuda.transport import Transport, TransportName
+from dwdp_lab.execute.cuda.meetings.copy_meeting import CopyMeeting
+from dwdp_lab.execute.cuda.meetings.open_mailboxes import OpenMailboxes
+from dwdp_lab.execute.cuda.memory.block_transport import BlockTransport
+from dwdp_lab.execute.cuda.memory.ipc_transport import IpcTransport
+from dwdp_lab.execute.cuda.memory.transport import Transport, TransportName
 
 PAGE = 4096
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dwdp_lab.execute.cuda.meeting import Gathering, Meeting, Sums, Swap
+from dwdp_lab.execute.cuda.meetings.meeting import Gathering, Meeting, Sums, Swap
 
 LEFT_OUT = -2.0
 """In place of a row that was not sent."""

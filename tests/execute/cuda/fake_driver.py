@@ -10,10 +10,10 @@ import pytest
 import torch
 from host_memory import HostMemory
 
-from dwdp_lab.execute.cuda import driver_memory
-from dwdp_lab.execute.cuda.device import HandleKind
-from dwdp_lab.execute.cuda.driver_calls import DriverError
-from dwdp_lab.execute.cuda.driver_memory import DriverMemory, tensor_over
+from dwdp_lab.execute.cuda.gpu.device import HandleKind
+from dwdp_lab.execute.cuda.gpu.driver_calls import DriverError
+from dwdp_lab.execute.cuda.memory import driver_memory
+from dwdp_lab.execute.cuda.memory.driver_memory import DriverMemory, tensor_over
 
 
 class Result(enum.IntEnum):

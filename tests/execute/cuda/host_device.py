@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from host_memory import HostMemory
 
-from dwdp_lab.execute.cuda.device import Event, Gate, Stream
+from dwdp_lab.execute.cuda.gpu.device import Event, Gate, Stream
 
 
 @dataclass

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dwdp_lab.execute.cuda.device import HandleKind
-from dwdp_lab.execute.cuda.driver_calls import DriverError
-from dwdp_lab.execute.cuda.driver_memory import tensor_over
+from dwdp_lab.execute.cuda.gpu.device import HandleKind
+from dwdp_lab.execute.cuda.gpu.driver_calls import DriverError
+from dwdp_lab.execute.cuda.memory.driver_memory import tensor_over
 
 PROT_NONE, MAP_FIXED, MAP_NORESERVE = 0, 0x10, 0x4000  # what Python's mmap does not name
 NOTHING = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE

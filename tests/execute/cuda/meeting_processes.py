@@ -14,9 +14,9 @@ import torch.distributed as dist
 import torch.multiprocessing
 from torch import Tensor
 
-from dwdp_lab.execute.cuda.host_meeting import HostMeeting
-from dwdp_lab.execute.cuda.meeting import Gathering, Meeting, Sums, Swap
-from dwdp_lab.execute.cuda.nccl_meeting import NcclMeeting
+from dwdp_lab.execute.cuda.meetings.host_meeting import HostMeeting
+from dwdp_lab.execute.cuda.meetings.meeting import Gathering, Meeting, Sums, Swap
+from dwdp_lab.execute.cuda.meetings.nccl_meeting import NcclMeeting
 
 RANKS = 3
 Report = dict[str, Any]

@@ -16,10 +16,10 @@ from host_device import HostDevice, HostIpc
 from host_memory import HostMemory
 from rank_threads import ThreadSession, in_threads
 
-from dwdp_lab.execute.cuda.device import Copy
+from dwdp_lab.execute.cuda.experts.run_experts import RunExperts
+from dwdp_lab.execute.cuda.experts.staging import LayerTables
+from dwdp_lab.execute.cuda.gpu.device import Copy
 from dwdp_lab.execute.cuda.kept import Kept
-from dwdp_lab.execute.cuda.run_experts import RunExperts
-from dwdp_lab.execute.cuda.staging import LayerTables
 from dwdp_lab.execute.messages import Order
 from dwdp_lab.model.kept_experts import kept_weights
 from dwdp_lab.model.weights import expert_weights

@@ -13,7 +13,7 @@ import torch.multiprocessing
 from meeting_processes import Now, Report, take_part
 from torch import Tensor
 
-from dwdp_lab.execute.cuda.meeting import Gathering, Meeting, Sums, Swap
+from dwdp_lab.execute.cuda.meetings.meeting import Gathering, Meeting, Sums, Swap
 from dwdp_lab.execute.cuda.start import join
 from dwdp_lab.execute.rank_session import RankSession
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from dwdp_lab.execute.cuda.device import Copy
+from dwdp_lab.execute.cuda.gpu.device import Copy
 
 if TYPE_CHECKING:
     from adversary import World

@@ -15,9 +15,9 @@ from host_memory import HostMemory
 from stand_in_device import StandInDevice, StandInStream
 from torch import Tensor
 
-from dwdp_lab.execute.cuda.clock import anchor
+from dwdp_lab.execute.cuda.gpu.clock import anchor
 from dwdp_lab.execute.cuda.kept import Kept
-from dwdp_lab.execute.cuda.meeting import Gathering, Sums, Swap
+from dwdp_lab.execute.cuda.meetings.meeting import Gathering, Sums, Swap
 from dwdp_lab.execute.cuda.rank_machine import RankMachine
 from dwdp_lab.execute.cuda.run_order import run_order
 from dwdp_lab.execute.messages import Finished, Order

@@ -8,9 +8,9 @@ from dwdp_kernels.expert_table import expert_table
 from gpu_ranks import NEEDS_GPUS
 from torch import Tensor
 
-from dwdp_lab.execute.cuda.choose_arithmetic import arithmetic_on
-from dwdp_lab.execute.cuda.staging import LayerTables
-from dwdp_lab.execute.cuda.torch_arithmetic import TorchArithmetic
+from dwdp_lab.execute.cuda.compute.choose_arithmetic import arithmetic_on
+from dwdp_lab.execute.cuda.compute.torch_arithmetic import TorchArithmetic
+from dwdp_lab.execute.cuda.experts.staging import LayerTables
 from dwdp_lab.model.rounding import relative_error
 
 pytestmark = NEEDS_GPUS

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_ranks import MODEL, Rank, check_tables, exact, on_ranks, run_all_layers, scenario
 
-from dwdp_lab.execute.cuda.staging import copy_by_kernel
+from dwdp_lab.execute.cuda.experts.staging import copy_by_kernel
 from dwdp_lab.model.weights import layer_weights
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
@@ -157,7 +157,7 @@ def test_peers_are_let_go_of_before_anybodys_memory_goes() -> None:
 
 
 def test_too_many_copies_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dwdp_lab.execute.cuda.needs.MOST_COPIES", 30)
+    monkeypatch.setattr("dwdp_lab.execute.cuda.experts.needs.MOST_COPIES", 30)
 
     def run(rank: Rank) -> None:
         rank.prepare(scenario(2))
@@ -168,7 +168,7 @@ def test_too_many_copies_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_too_many_mappings_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dwdp_lab.execute.cuda.needs.MOST_MAPPINGS", 40)
+    monkeypatch.setattr("dwdp_lab.execute.cuda.experts.needs.MOST_MAPPINGS", 40)
 
     def run(rank: Rank) -> None:
         rank.prepare(scenario(2))

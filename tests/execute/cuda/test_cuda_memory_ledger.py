@@ -7,12 +7,12 @@ from host_device import HostDevice
 from host_memory import HostMemory
 from memory_ranks import order_of
 
-from dwdp_lab.execute.cuda.block_transport import BlockTransport
-from dwdp_lab.execute.cuda.composite import CompositeStaging
-from dwdp_lab.execute.cuda.expert_store import ExpertStore
-from dwdp_lab.execute.cuda.needs import MOST_MAPPINGS, need_of
-from dwdp_lab.execute.cuda.prepare_experts import prepare_experts
-from dwdp_lab.execute.cuda.store_plan import StorePlan
+from dwdp_lab.execute.cuda.experts.composite import CompositeStaging
+from dwdp_lab.execute.cuda.experts.expert_store import ExpertStore
+from dwdp_lab.execute.cuda.experts.needs import MOST_MAPPINGS, need_of
+from dwdp_lab.execute.cuda.experts.prepare_experts import prepare_experts
+from dwdp_lab.execute.cuda.experts.store_plan import StorePlan
+from dwdp_lab.execute.cuda.memory.block_transport import BlockTransport
 from dwdp_lab.program.memory import ledger
 from dwdp_lab.program.placement import placement
 from dwdp_lab.scenario.scenario import Scenario

@@ -12,9 +12,9 @@ from host_memory import HostMemory, no_files_left
 from memory_ranks import MODEL, Rank, on_ranks, order_of, scenario
 from rank_threads import ThreadSession, in_threads
 
-from dwdp_lab.execute.cuda.choose_transport import trials
-from dwdp_lab.execute.cuda.driver_calls import DriverError
+from dwdp_lab.execute.cuda.gpu.driver_calls import DriverError
 from dwdp_lab.execute.cuda.kept import Kept
+from dwdp_lab.execute.cuda.memory.choose_transport import trials
 from dwdp_lab.scenario.scenario import Scenario
 
 ODD = MODEL | {"experts": 7, "layers": 2}

@@ -15,9 +15,9 @@ from dwdp_kernels.e4m3 import Quantised
 from gpu_ranks import NEEDS_GPUS, hashes, qwen, small
 from rank_scenarios import assert_equals_oracle
 
-from dwdp_lab.execute.cuda.choose_arithmetic import arithmetic_on
-from dwdp_lab.execute.cuda.staging import tables_of
-from dwdp_lab.execute.cuda.torch_arithmetic import TorchArithmetic
+from dwdp_lab.execute.cuda.compute.choose_arithmetic import arithmetic_on
+from dwdp_lab.execute.cuda.compute.torch_arithmetic import TorchArithmetic
+from dwdp_lab.execute.cuda.experts.staging import tables_of
 from dwdp_lab.execute.ranks import Ranks
 from dwdp_lab.model.kept_experts import as_stored, kept_weights
 from dwdp_lab.model.rounding import error_bound, relative_error

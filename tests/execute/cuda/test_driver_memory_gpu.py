@@ -10,13 +10,13 @@ import torch
 from memory_ranks import check_tables, order_of, scenario
 from pair_of_processes import PairSession, run_pair
 
-from dwdp_lab.execute.cuda.composite import CompositeStaging
-from dwdp_lab.execute.cuda.cuda_device import CudaDevice
-from dwdp_lab.execute.cuda.device import HandleKind
-from dwdp_lab.execute.cuda.driver_calls import DriverError, load_driver
-from dwdp_lab.execute.cuda.driver_memory import DriverMemory
+from dwdp_lab.execute.cuda.experts.composite import CompositeStaging
+from dwdp_lab.execute.cuda.gpu.cuda_device import CudaDevice
+from dwdp_lab.execute.cuda.gpu.device import HandleKind
+from dwdp_lab.execute.cuda.gpu.driver_calls import DriverError, load_driver
 from dwdp_lab.execute.cuda.kept import Kept
-from dwdp_lab.execute.cuda.legacy_ipc import DriverIpc
+from dwdp_lab.execute.cuda.memory.driver_memory import DriverMemory
+from dwdp_lab.execute.cuda.memory.legacy_ipc import DriverIpc
 from dwdp_lab.program.operation import Op
 from dwdp_lab.program.placement import placement
 from dwdp_lab.scenario.scenario import Scenario

@@ -12,7 +12,7 @@ from stand_in_group import StandInGroup
 from test_cuda_schedules import at_once, scenario  # noqa: F401 (fixture)
 
 from dwdp_lab.execute.cuda import profile_step, run_order
-from dwdp_lab.execute.cuda.clock import clock
+from dwdp_lab.execute.cuda.gpu.clock import clock
 from dwdp_lab.execute.cuda.graph_program import Captured
 from dwdp_lab.execute.cuda.rank_machine import RankMachine
 from dwdp_lab.execute.kernel_spans import LANE, OPERATION

@@ -12,10 +12,10 @@ from host_memory import HostMemory, no_files_left
 from stand_in_device import StandInDevice, StandInStream
 from stand_in_group import StandInSession, Table
 
-from dwdp_lab.execute.cuda.block_transport import BlockTransport
-from dwdp_lab.execute.cuda.copy_calls import CudaCallFailed
-from dwdp_lab.execute.cuda.device import Copy
-from dwdp_lab.execute.cuda.driver_calls import DriverError
+from dwdp_lab.execute.cuda.gpu.copy_calls import CudaCallFailed
+from dwdp_lab.execute.cuda.gpu.device import Copy
+from dwdp_lab.execute.cuda.gpu.driver_calls import DriverError
+from dwdp_lab.execute.cuda.memory.block_transport import BlockTransport
 from dwdp_lab.measure.transfers import transfers_cuda, transfers_rank
 from dwdp_lab.measure.transfers.copies import copies_record
 from dwdp_lab.measure.transfers.copies_cases import CopyOptions, copy_cases

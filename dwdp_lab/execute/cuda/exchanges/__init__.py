@@ -1,0 +1,1 @@
+"""DEP's traffic of a layer, in each of its forms."""

@@ -1,0 +1,1 @@
+"""Where experts lie: stores, slots, weight views, and what pulls copy."""
