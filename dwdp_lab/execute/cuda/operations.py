@@ -17,12 +17,12 @@ from dwdp_lab.execute.cpu.operations import peer_of, slot_of
 from dwdp_lab.execute.cuda.compute.arithmetic import Arithmetic
 from dwdp_lab.execute.cuda.compute.buffers import Buffers
 from dwdp_lab.execute.cuda.compute.decoder_layers import attended, dense_output, route
+from dwdp_lab.execute.cuda.exchanges.all_gather import AllGatherExchange
 from dwdp_lab.execute.cuda.exchanges.exchange import Ends, Exchange
-from dwdp_lab.execute.cuda.exchanges.exchange_all_gather import AllGatherExchange
-from dwdp_lab.execute.cuda.exchanges.exchange_masked import MaskedExchange
-from dwdp_lab.execute.cuda.exchanges.exchange_per_expert import PerExpertExchange
-from dwdp_lab.execute.cuda.exchanges.exchange_per_rank import PerRankExchange
 from dwdp_lab.execute.cuda.exchanges.host_read import read
+from dwdp_lab.execute.cuda.exchanges.masked import MaskedExchange
+from dwdp_lab.execute.cuda.exchanges.per_expert import PerExpertExchange
+from dwdp_lab.execute.cuda.exchanges.per_rank import PerRankExchange
 from dwdp_lab.execute.cuda.gpu.device import Device, Stream
 from dwdp_lab.execute.cuda.meetings.meeting import Gathering
 from dwdp_lab.execute.cuda.setup import Setup

@@ -1,5 +1,5 @@
 """Numbers that the host has to know before it can go on: how many rows an all-to-all moves, where that is counted
-(exchange_counted.py), or which experts tokens visit."""
+(counted.py), or which experts tokens visit."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from test_cuda_schedules import MODEL, scenario
 from torch import Tensor
 
 from dwdp_lab.execute.cuda.compute.torch_arithmetic import TorchArithmetic
-from dwdp_lab.execute.cuda.exchanges import exchange_counted
+from dwdp_lab.execute.cuda.exchanges import counted
 from dwdp_lab.execute.cuda.meetings.copy_meeting import CopyMeeting, add_in_order
 from dwdp_lab.execute.cuda.meetings.mailboxes import Mailboxes
 from dwdp_lab.execute.cuda.meetings.meeting import Gathering, Sums
@@ -82,7 +82,7 @@ def test_the_bits_of_the_all_gather_form(ranks: int, model: str, monkeypatch: py
     def never(*_: Any) -> None:
         raise AssertionError("the host reads")
 
-    monkeypatch.setattr(exchange_counted, "read", never)
+    monkeypatch.setattr(counted, "read", never)
     group = StandInGroup(ranks, copies=True)
     base = scenario(ranks, MODELS[model], **{"strategy.name": "dep", "workload.steps": 2})
     uneven = {"kind": "explicit", "lengths": [[7, 2], [], [1], [12]][:ranks]}

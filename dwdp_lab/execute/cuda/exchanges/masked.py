@@ -12,8 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dwdp_lab.execute.cuda.exchanges.all_gather import AllGatherExchange
 from dwdp_lab.execute.cuda.exchanges.exchange import Ends
-from dwdp_lab.execute.cuda.exchanges.exchange_all_gather import AllGatherExchange
 
 
 class MaskedExchange(AllGatherExchange):

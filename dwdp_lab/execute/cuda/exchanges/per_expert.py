@@ -1,7 +1,7 @@
 """DEP's all-to-all with one row per (token, expert): the form that fits the paper's roofline.
 
 Experts are dealt to ranks in ascending order, so rows sorted by expert are sorted by rank too. However ranks meet, the
-host has to read, once per layer, how many rows go where. Room for whatever could come, as exchange_masked.py has it,
+host has to read, once per layer, how many rows go where. Room for whatever could come, as masked.py has it,
 would be k times as much here, a row for each visit of all ranks' tokens; and this form is there to be compared with
 that roofline, not to be the fastest.
 """
@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import torch
 
 from dwdp_lab.execute.cuda.compute.arithmetic import ExpertTables
+from dwdp_lab.execute.cuda.exchanges.counted import CountedExchange
 from dwdp_lab.execute.cuda.exchanges.exchange import Ends
-from dwdp_lab.execute.cuda.exchanges.exchange_counted import CountedExchange
 from dwdp_lab.execute.cuda.meetings.meeting import Swap
 from dwdp_lab.execute.tokens import tokens_of
 from dwdp_lab.program.operation import Op

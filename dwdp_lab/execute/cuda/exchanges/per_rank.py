@@ -2,7 +2,7 @@
 
 For meetings over NCCL or through the host, which move as many rows as the host tells them. What comes back are sums
 over a rank's experts, added up at home in rank order. Where ranks meet by copies the host has no part in it
-(exchange_masked.py).
+(masked.py).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from dwdp_lab.execute.cuda.compute.arithmetic import ExpertTables
+from dwdp_lab.execute.cuda.exchanges.counted import CountedExchange
 from dwdp_lab.execute.cuda.exchanges.exchange import Ends
-from dwdp_lab.execute.cuda.exchanges.exchange_counted import CountedExchange
 from dwdp_lab.execute.cuda.meetings.meeting import Swap
 from dwdp_lab.execute.tokens import Tokens, tokens_of
 from dwdp_lab.program.operation import Op
