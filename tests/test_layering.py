@@ -32,6 +32,16 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """The table of rooms in CONTRIBUTING.md; a room may also import itself. Everything may read data."""
 
+IN_CUDA: dict[str, set[str]] = {
+    "gpu": set(),
+    "memory": {"gpu"},
+    "compute": {"gpu"},
+    "experts": {"gpu", "memory"},
+    "meetings": {"gpu", "memory", "compute"},
+    "exchanges": {"gpu", "compute", "meetings"},
+}
+"""The rooms within execute/cuda, likewise. What lies beside them there may import all of them, and none of it they."""
+
 SOURCES = sorted([*ROOT.glob("dwdp_lab/**/*.py"), *ROOT.glob("kernels/**/*.py"), *ROOT.glob("data/**/*.py")])
 
 
@@ -77,6 +87,20 @@ def test_rooms_import_only_downwards(path: Path) -> None:
         if (reached := room_named(name)) is not None and reached not in allowed
     ]
     assert not wrong
+
+
+@pytest.mark.parametrize("room", IN_CUDA)
+def test_rooms_of_the_cuda_machine_import_only_downwards(room: str) -> None:
+    cuda = "dwdp_lab.execute.cuda."
+    paths = [path for path in SOURCES if path.parent == ROOT / "dwdp_lab" / "execute" / "cuda" / room]
+    assert paths
+    names = {name for path in paths for _, name in imported(path) if name.startswith(cuda)}
+    assert {name.removeprefix(cuda).split(".")[0] for name in names} <= IN_CUDA[room] | {room}
+
+
+def test_every_room_of_the_cuda_machine_is_in_its_table() -> None:
+    cuda = ROOT / "dwdp_lab" / "execute" / "cuda"
+    assert {path.name for path in cuda.iterdir() if (path / "__init__.py").is_file()} == set(IN_CUDA)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
