@@ -86,7 +86,8 @@ def bench_layer(shape: LayerShape, layer: Layer, ceilings: Ceilings, repeats: in
 
 def bench_parts(shape: LayerShape, layer: Layer, ceilings: Ceilings, repeats: int) -> dict[str, Any]:
     """The layer's memory-bound parts beside torch's own operations: the sort of its visits, the weighted sum, and both
-    kernels that add to the residual stream and norm it."""
+    kernels that add to the residual stream and norm it. (Of `combine_norm` torch has the addition and the norm; the sum
+    before them is by our kernel in both.)"""
     ids, weights, (before, added) = layer.ids, layer.weights, layer.x[:2]
     routes = route_visits(ids, shape.experts)
     rows = before.repeat_interleave(shape.top_k, 0)

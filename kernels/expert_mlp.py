@@ -54,7 +54,10 @@ def visit_experts(
     w2: ExpertTable,
     config: LayerConfig | None = None,
 ) -> ExpertRows:
-    """MLP_ids[t, j](x[t]) for each visit: what `expert_mlp` then combines. Of `weights` only the type is looked at."""
+    """MLP_ids[t, j](x[t]) for each visit: what `expert_mlp` then combines. Of `weights` shape and type are looked at.
+
+    Raises ValueError for tensors that do not fit.
+    """
     values, scales, dtype = (*x, weights.dtype) if isinstance(x, Quantised) else (x, None, x.dtype)
     _check(values, ids, weights, w13, w2)
     if not ids.numel():

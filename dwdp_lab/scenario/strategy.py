@@ -25,8 +25,8 @@ class Strategy(BaseModel):
     - `overlap`: pull while computing; off means pull, then compute (for the lesson).
     - `slots`: staging buffers that pulls cycle through.
     - `prefetch_distance` d: the pull for an MoE layer may start once the experts d MoE layers earlier start.
-      None means as early as a free slot allows (d = slots); more than `slots` is impossible. Less than `slots` keeps
-      pulls away from attention, which they disturb more than experts, but leaves them less time in hand.
+      None means as early as a free slot allows (d = slots); more than `slots` is impossible. With d = slots a pull
+      begins beside attention; with less, beside experts, which it disturbs less, but with less time in hand.
     - `cross_step`: the first pulls of a step may start while the step before it still computes.
     - `weight_view`: how the experts' kernel sees local and pulled weights.
     - `slice_bytes`: size of one copy, also written `2MiB`; None copies a parameter's share of a peer at once.

@@ -7,7 +7,7 @@ of other operations is therefore looked up inside it, so that it works as well w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from dwdp_kernels.grouped_mlp import ExpertRows
@@ -33,14 +33,6 @@ from dwdp_lab.program.operation import Kind, Lane, Op
 
 Whole = Literal["attended", "hidden"]
 """The hidden states after a layer's attention, and after its MLP."""
-NormName = Literal["input_norm", "post_norm"]
-
-
-class _Norm(NamedTuple):
-    """A norm, and the buffer that what it gives lies in: it comes with the hidden states and goes with their reader."""
-
-    buffer: str
-    weight: Tensor
 
 
 class Computation:
@@ -118,40 +110,39 @@ class Computation:
     def _add(self, op: Op, whole: Whole, before: Tensor, added: Tensor) -> None:
         """The hidden states after a block, and with them the norm that the next block of this rank begins with: one
         pass over memory is quicker than two, above all beside pulls."""
-        following = self._following_norm(op, whole)
-        if following is None:
-            self.buffers.put(whole, op, before + added)
+        weight = self._following_norm(op, whole)
+        if weight is None:
+            self._put(op, whole, before + added)
         else:
-            eps = self.setup.shape.rms_eps
-            self._put(op, whole, following, *self.arithmetic.add_norm(before, added, following.weight, eps))
+            self._put(op, whole, *self.arithmetic.add_norm(before, added, weight, self.setup.shape.rms_eps))
 
-    def _put(self, op: Op, whole: Whole, following: _Norm, total: Tensor, normed: Tensor) -> None:
+    def _put(self, op: Op, whole: Whole, total: Tensor, *normed: Tensor) -> None:
+        """Hidden states, and their norm if it was made with them; otherwise there is none any more."""
         self.buffers.put(whole, op, total)
-        self.buffers.put(following.buffer, op, normed)
+        self.buffers.put(f"{whole} normed", op, *normed)
 
-    def _following_norm(self, op: Op, whole: Whole) -> _Norm | None:
-        """What follows on these hidden states, unless it is on another rank or nothing does."""
-        name, layer = ("post_norm", op.layer) if whole == "attended" else ("input_norm", op.layer + 1)
-        weights = self.setup.layers.get(layer)
-        return None if weights is None else _Norm(f"{name} L{layer}", getattr(weights, name))
+    def _following_norm(self, op: Op, whole: Whole) -> Tensor | None:
+        """The weight of the norm that this rank's next block begins with; None if it has no such block."""
+        if whole == "attended":
+            return self.setup.layers[op.layer].post_norm
+        following = self.setup.layers.get(op.layer + 1)
+        return following.input_norm if following is not None and self.setup.attends else None
 
-    def _normed(self, op: Op, name: NormName, x: Tensor) -> Tensor:
-        """The norm of hidden states that an operation's block begins with: made with them, or now."""
-        made = self.buffers.take(f"{name} L{op.layer}", op)
-        weight: Tensor = getattr(self.setup.layers[op.layer], name)
+    def _normed(self, op: Op, whole: Whole, x: Tensor, weight: Tensor) -> Tensor:
+        """The norm of the hidden states x that an operation's block begins with: made with them, or now."""
+        made = self.buffers.take(f"{whole} normed", op)
         return made[0] if made else self.arithmetic.norm(x, weight, self.setup.shape.rms_eps)
 
     def _attention(self, op: Op, stream: Stream) -> None:
         setup, weights, known = self.setup, self.setup.layers[op.layer], self.setup.attention[place_of(op)]
-        headless = setup.share is not None and not setup.share.heads
 
         def work() -> None:
             hidden = self.hidden(tokens_of(op), op.layer)
-            if headless:
-                added = torch.zeros_like(hidden)
-            else:
-                normed = self._normed(op, "input_norm", hidden)
+            if setup.attends:
+                normed = self._normed(op, "hidden", hidden, weights.input_norm)
                 added = attended(self.arithmetic, setup.shape, weights, normed, known, op.layer, setup.kv_of_head)
+            else:
+                added = torch.zeros_like(hidden)
             self._give(op, "attended", hidden, added)
 
         stream.run(work)
@@ -161,7 +152,8 @@ class Computation:
 
         def work() -> None:
             (before,) = self.buffers.get("attended", tokens_of(op))
-            self._give(op, "hidden", before, dense_output(weights, self._normed(op, "post_norm", before)))
+            normed = self._normed(op, "attended", before, weights.post_norm)
+            self._give(op, "hidden", before, dense_output(weights, normed))
 
         stream.run(work)
 
@@ -170,9 +162,12 @@ class Computation:
 
         def work() -> None:
             (before,) = self.buffers.get("attended", tokens_of(op))
-            routing = route(self.arithmetic, shape, weights, self._normed(op, "post_norm", before))
+            normed = self._normed(op, "attended", before, weights.post_norm)
+            routing = route(self.arithmetic, shape, weights, normed)
             if self.setup.outputs:
                 self.chosen[place_of(op)] = routing.ids
+            # where an all-reduce made the norm, its memory is free for that lane again after the next layer's, which
+            # comes after all that reads `routed`
             self.buffers.put("routed", op, *routing)
 
         stream.run(work)
@@ -197,14 +192,13 @@ class Computation:
     def _add_experts(self, op: Op, rows: ExpertRows, weights: Tensor, shared: Tensor | None) -> None:
         """What `_give` does of a sum over expert rows, without one more pass over memory for the sum."""
         (before,) = self.buffers.get("attended", tokens_of(op))
-        following, eps = self._following_norm(op, "hidden"), self.setup.shape.rms_eps
+        norm_weight, eps = self._following_norm(op, "hidden"), self.setup.shape.rms_eps
         if self.setup.share is not None:
             self.buffers.put("part", op, self.arithmetic.combine(*rows, weights, shared))
-        elif following is None:
-            self.buffers.put("hidden", op, self.arithmetic.combine(*rows, weights, shared, before))
+        elif norm_weight is None:
+            self._put(op, "hidden", self.arithmetic.combine(*rows, weights, shared, before))
         else:
-            made = self.arithmetic.combine_norm(*rows, weights, following.weight, eps, shared, before)
-            self._put(op, "hidden", following, *made)
+            self._put(op, "hidden", *self.arithmetic.combine_norm(*rows, weights, norm_weight, eps, shared, before))
 
     def _pull(self, op: Op, stream: Stream) -> None:
         experts, slot = self.setup.experts, slot_of(op)
@@ -279,7 +273,7 @@ class Computation:
 
         def place() -> Tensor:
             size = setup.rows(tokens), setup.shape.hidden
-            self.buffers.put("hidden", op, torch.empty(size, dtype=setup.dtype, device=self.device.torch_device))
+            self._put(op, "hidden", torch.empty(size, dtype=setup.dtype, device=self.device.torch_device))
             return self.hidden(tokens, op.layer)
 
         setup.met.receive(stream, place, peer_of(op))

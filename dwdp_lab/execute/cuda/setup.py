@@ -61,6 +61,11 @@ class Setup:
         """What hidden states are kept in."""
         return torch_dtype(self.shape.dtype, "model.dtype")
 
+    @property
+    def attends(self) -> bool:
+        """Whether the rank has any head; of `tensor` some may have none."""
+        return self.share is None or bool(self.share.heads)
+
     def sizes(self, step: int) -> list[int]:
         """New tokens of every rank in a step."""
         return [self.scenario.batches.tokens(rank, step) for rank in range(self.scenario.ranks)]

@@ -31,7 +31,7 @@ def warm_up(machine: RankMachine, setup: Setup, ops: tuple[Op, ...], steps: Coll
     events = Events(machine.device, chosen, recorded=False)
     machine.device.synchronize()  # lanes do not wait for torch's default stream, on which all this was prepared
     queue_program(chosen, events, machine.streams, computation.queue, computation.end)
-    if setup.share is None or setup.share.heads:
+    if setup.attends:
         machine.streams["compute"].run(lambda: _attend_to_other_sizes(machine, setup, steps))
     machine.device.synchronize()
     computation.close()

@@ -49,12 +49,17 @@ class Buffers:
         return () if kept is None else kept.tensors
 
     def take(self, name: str, op: Op) -> tuple[Tensor, ...]:
-        """The contents, if there are any, for an operation after which nothing reads them."""
-        kept = self._kept.pop((name, tokens_of(op)), None)
+        """The contents, if there are any, for an operation after which nothing looks for them here.
+
+        Of its own lane's the operation has the last reference. Another lane's stay, as if it had only read them: torch
+        would give their memory back no earlier than the device is done with it, far behind the host that queues, and
+        not at all while a graph is captured; so every layer would need memory of its own.
+        """
+        kept = self._kept.get((name, tokens_of(op)))
         if kept is None:
             return ()
-        if kept.lane != op.lane:
-            self._let_go(kept)
+        if kept.lane == op.lane:
+            del self._kept[name, tokens_of(op)]
         return kept.tensors
 
     def drop(self, tokens: Tokens, but: str | None) -> None:
