@@ -53,6 +53,8 @@ def strategies(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, Any]:
         "pull": draw(st.sampled_from(["all", "routed"])),
         "dep_form": draw(st.sampled_from(["auto", "all_to_all", "all_gather"])),
         "dep_rows": draw(st.sampled_from(["per_rank", "per_expert"])),
+        "collectives": draw(st.sampled_from(["auto", "copy", "nccl"])),
+        "copy_calls": draw(st.sampled_from(["auto", "plain", "batched"])),
         "micro_batches": draw(st.integers(1, 4)),
     }
 

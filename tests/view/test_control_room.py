@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 
 import pytest
@@ -217,12 +218,16 @@ def test_a_room_costs_no_figure_widget(room: ControlRoom) -> None:
 def test_nothing_holds_a_room_that_is_closed_and_forgotten() -> None:
     import ipywidgets
 
+    others = set(threading.enumerate())
     made = ControlRoom()
     assert made.wait(LONG_S)
     made.close()
     gone = weakref.ref(made)
     ipywidgets.Widget.close_all()
     del made
+    for thread in set(threading.enumerate()) - others:  # the room's own, which it has told to end
+        thread.join(LONG_S)
+        assert not thread.is_alive()
     gc.collect()
     assert gone() is None
 

@@ -108,6 +108,22 @@ def test_knobs_of_other_workloads_are_hidden() -> None:
     assert not {"tokens", "cv", "prefix"} & shown
 
 
+def test_knobs_of_gpu_ranks_are_shown_there_alone_and_lose_nothing_elsewhere() -> None:
+    now = Settings.of(Scenario.create(strategy={"name": "dep", "collectives": "nccl", "copy_calls": "plain"}))
+    assert hidden(now, "meet")
+    assert hidden(now, "calls")
+    kept = scenario_of(now).strategy
+    assert (kept.collectives, kept.copy_calls) == ("nccl", "plain")
+    now.set("machine", "cuda")
+    assert not hidden(now, "meet")
+    assert not reason(now, "meet")
+    assert reason(now, "calls") == "DEP pulls nothing"
+    now.set("strategy", "dwdp")
+    assert reason(now, "meet") == "DWDP never meets"
+    assert not reason(now, "calls")
+    assert knob_of(ScenarioError("strategy.collectives", "nccl", "is not")) == "meet"
+
+
 def test_knobs_without_effect_say_why() -> None:
     now = Settings()
     assert reason(now, "dep_form") == "DWDP sends no tokens to experts"

@@ -1,18 +1,21 @@
-"""Why a knob does not apply now, in a few words; and which knobs belong to another kind of workload."""
+"""Why a knob does not apply now, in a few words; and which knobs belong to another kind of workload or machine."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from dwdp_lab.program.mailbox import MEETING
 from dwdp_lab.timeline.palette import STRATEGY_NAMES
 from dwdp_lab.view.control.choices import value
-from dwdp_lab.view.control.settings import WORKLOAD_FIELDS, Settings
+from dwdp_lab.view.control.settings import ON_GPUS, WORKLOAD_FIELDS, Settings
 
 PREFETCHING = frozenset({"dwdp", "weight_gather"})
 
 
 def hidden(settings: Settings, name: str) -> bool:
-    """The knob belongs to another kind of workload."""
+    """The knob belongs to another kind of workload, or to another machine."""
+    if name in ON_GPUS:
+        return settings.machine != "cuda"
     owners = [kind for kind, fields in WORKLOAD_FIELDS.items() if name in fields]
     return bool(owners) and settings.wish("workload") not in owners
 
@@ -69,6 +72,12 @@ def _dep_rows(settings: Settings) -> str:
     return _dep(settings) or ("an all-gather sends every token to all" if gathers else "")
 
 
+def _meet(settings: Settings) -> str:
+    if settings.strategies & MEETING:
+        return _alone(settings)
+    return _alone(settings) or _none(settings, "never meets", "ever meets")
+
+
 def _micro(settings: Settings) -> str:  # one rank cuts its batches too
     if "pipeline" in settings.strategies:
         return ""
@@ -119,6 +128,8 @@ _REASONS: dict[str, Callable[[Settings], str]] = {
     "pulled": _pulls,
     "dep_form": _dep,
     "dep_rows": _dep_rows,
+    "meet": _meet,
+    "calls": _pulls,
     "micro": _micro,
     "local": _local,
     "link": _link,

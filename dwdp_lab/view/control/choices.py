@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 from dwdp_lab.scenario.model_config import read_model
 from dwdp_lab.scenario.model_shape import ModelShape
 from dwdp_lab.scenario.shipped import shipped
-from dwdp_lab.scenario.strategy import DepForm, DepRows, PeerOrder, WeightView
+from dwdp_lab.scenario.strategy import Collectives, CopyCalls, DepForm, DepRows, PeerOrder, WeightView
 from dwdp_lab.scenario.workload import MAX_CV
 from dwdp_lab.simulate.physics import SWITCHES
 from dwdp_lab.view.control.settings import Settings
@@ -43,6 +43,7 @@ SIZES = {
     256 << 10: "256 KiB",
     1 << 20: "1 MiB",
     2 << 20: "2 MiB",
+    4 << 20: "4 MiB",
     8 << 20: "8 MiB",
 }
 
@@ -203,6 +204,10 @@ _OFFERS: dict[str, Offer] = {
     "view": _words(WeightView),
     "dep_form": _words(DepForm),
     "dep_rows": _words(DepRows),
+    "meet": lambda _: [
+        Choice({"copy": "by copies", "nccl": "over NCCL"}.get(how, how), how) for how in get_args(Collectives)
+    ],
+    "calls": _words(CopyCalls),
     "micro": _numbers("micro", [1, 2, 3, 4, 6, 8, 16, 32, 64]),
     "link": _links,
     "hardware": lambda settings: [

@@ -49,6 +49,8 @@ SECTIONS: dict[str, dict[str, Knob]] = {
         "pulled": Knob("pulled", "list", "All remote experts, or only those that the layer's tokens were routed to"),
         "dep_form": Knob("exchange", "list", "How DEP exchanges tokens; auto takes the one with fewer bytes"),
         "dep_rows": Knob("rows sent", "list", "A token once to every rank, or once for each of its experts"),
+        "meet": Knob("ranks meet", "list", "Collectives by copy engine through peers' memory, or over NCCL"),
+        "calls": Knob("copy calls", "list", "One call for each copy of a pull, or one for all; auto tries both"),
         "micro": Knob("micro-batches", "slider", "Parts of a rank's batch that go through a pipeline one by one"),
     },
     "Model and group": {

@@ -68,6 +68,8 @@ DEFAULTS: dict[str, Any] = {
     "dep_form": "auto",
     "dep_rows": "per_rank",
     "micro": 1,
+    "meet": "auto",
+    "calls": "auto",
     "physics": "bound",
 }
 
@@ -84,6 +86,8 @@ COMMON_FIELDS = {
     "dep_form": "strategy.dep_form",
     "dep_rows": "strategy.dep_rows",
     "micro": "strategy.micro_batches",
+    "meet": "strategy.collectives",
+    "calls": "strategy.copy_calls",
     "ranks": "group.ranks",
     "local": "group.local_experts",
     "workload": "workload.kind",
@@ -114,6 +118,8 @@ WORKLOAD_FIELDS: dict[str, dict[str, str]] = {
     "explicit": {"prefix": "prefix_hit"},
 }
 """Knobs that belong to one kind of workload, with their fields."""
+ON_GPUS = frozenset({"meet", "calls"})
+"""Knobs of GPU ranks alone."""
 
 
 @dataclass
