@@ -138,6 +138,12 @@ class Hardware(BaseModel):
         return 1 if self.gpus_per_node is None else -int(-ranks // self.gpus_per_node.value)
 
 
+def profile_for(device: str) -> str | None:
+    """The shipped profile whose name is in the device's, as `h200` is in `NVIDIA H200`; None without one."""
+    names = sorted(shipped("hardware", ".json"), key=len, reverse=True)  # a GB200 is no B200
+    return next((name for name in names if name in device.lower()), None)
+
+
 def load_hardware(name_or_path: str) -> Hardware:
     """A shipped profile (data/hardware/) by name, or one from a JSON file.
 

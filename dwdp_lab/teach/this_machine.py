@@ -6,7 +6,7 @@ from dwdp_lab.execute.cuda.refusal import check_gpus_here
 from dwdp_lab.execute.launch import RankMachineName
 from dwdp_lab.execute.run_result import host_environment
 from dwdp_lab.scenario.errors import ScenarioError
-from dwdp_lab.scenario.shipped import shipped
+from dwdp_lab.simulate.hardware import profile_for
 from dwdp_lab.teach.shown import Text
 
 
@@ -38,5 +38,4 @@ def profile_of(machine: RankMachineName, device: str) -> str:
     """
     if machine == "cpu":
         return "laptop"
-    names = sorted(shipped("hardware", ".json"), key=len, reverse=True)  # a GB200 is no B200
-    return next((name for name in names if name in device.lower()), "h100")
+    return profile_for(device) or "h100"

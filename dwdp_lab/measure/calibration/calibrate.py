@@ -15,7 +15,7 @@ from dwdp_lab.measure.calibration.findings import Found, Samples, fit_samples
 from dwdp_lab.measure.calibration.fit_moves import Line
 from dwdp_lab.measure.calibration.kernels_plan import JOB, KernelReport
 from dwdp_lab.measure.where import where_measured
-from dwdp_lab.simulate.hardware import Hardware
+from dwdp_lab.simulate.hardware import Hardware, load_hardware, profile_for
 
 DISTURBED = 0.25
 """If passes differ by more than this share, something else used the machine."""
@@ -103,7 +103,9 @@ def calibrate(ranks: Ranks, command: str, progress: OnProgress | None = None, qu
             f"disturbed: passes of the same scenario differ by {100 * spread:.0f} %; calibrate again when it is quiet"
         )
         where = where._replace(notes=(*where.notes, note))
-    profile = calibrated_profile(samples, found, where, memory)
+    shipped = profile_for(where.device) if ranks.machine == "cuda" else None
+    sheet = None if shipped is None else load_hardware(shipped)
+    profile = calibrated_profile(samples, found, where, memory, sheet)
     return Calibrated(profile, samples, found, spread, time.monotonic() - began)
 
 

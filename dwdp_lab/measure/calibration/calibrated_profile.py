@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import median
 
 from dwdp_lab.measure.calibration.findings import Found, Samples
 from dwdp_lab.measure.calibration.fit_units import OPERATIONS, Units
 from dwdp_lab.measure.where import Where
 from dwdp_lab.program.operation import Kind
+from dwdp_lab.scenario.precision import Precision
 from dwdp_lab.simulate.hardware import Calibration, Exchange, Hardware, Number, Operation, Reached
 
 DIGITS = 4
 
 
-def calibrated_profile(samples: Samples, found: Found, where: Where, memory_bytes: float) -> Hardware:
+def calibrated_profile(
+    samples: Samples, found: Found, where: Where, memory_bytes: float, sheet: Hardware | None = None
+) -> Hardware:
     """The profile of a rank of this machine, while all others are busy too.
 
     Peaks are what was reached at best, so a link's share is 1; the efficiency of kernels that work in caches may be
-    above 1, as the memory's rate is that of a large copy.
+    above 1, as the memory's rate is that of a large copy. Rates of precisions that were not measured follow from those
+    of `sheet`, the shipped profile of this GPU, if there is one.
     """
 
     def number(value: float, how: str) -> Number:
         return Number(value=float(f"{value:.{DIGITS}g}"), source=f"measured on {where.words}: {how}")
 
     peaks, units, link = samples.peaks, found.units, found.pulls
+    tflops = {precision: number(rate, "the best product") for precision, rate in peaks.tflops.items()}
+    assumed = {} if sheet is None else assumed_rates(peaks.tflops, sheet)
     count = len(samples.compute)
     efficiency = {
         unit: number(share, f"least absolute errors over {count} operations and kernels")
@@ -50,7 +56,7 @@ def calibrated_profile(samples: Samples, found: Found, where: Where, memory_byte
         name=f"calibrated-{where.machine}",
         title=f"{where.device}, measured with {where.ranks} ranks",
         provenance="calibrated",
-        tflops={precision: number(rate, "the best product") for precision, rate in peaks.tflops.items()},
+        tflops=tflops | assumed,
         hbm_gbps=number(peaks.hbm_gbps, "the largest copy within a rank, bytes read plus bytes written"),
         memory_gb=number(memory_bytes / 1e9 / (where.ranks if where.machine == "cpu" else 1), "the device's memory"),
         link_gbps=number(link.gbps, whole),
@@ -70,9 +76,24 @@ def calibrated_profile(samples: Samples, found: Found, where: Where, memory_byte
             versions=where.versions,
             date=where.date,
             command=where.command,
-            notes=where.notes,
+            notes=where.notes if not assumed else (*where.notes, f"not measured: the rates of {', '.join(assumed)}"),
         ),
     )
+
+
+def assumed_rates(measured: Mapping[Precision, float], sheet: Hardware) -> dict[Precision, Number]:
+    """Of what was not measured: as many times the measured rate of bf16 as the data sheet says."""
+    usual = sheet.tflops.get("bf16")
+    if usual is None or "bf16" not in measured:
+        return {}
+    return {
+        precision: Number(
+            value=float(f"{measured['bf16'] * rate.value / usual.value:.{DIGITS}g}"),
+            source=f"not measured: {rate.value:g} / {usual.value:g} of the measured rate of bf16 ({rate.source})",
+        )
+        for precision, rate in sheet.tflops.items()
+        if precision not in measured
+    }
 
 
 def _operation(kind: Kind, units: Units, number: Callable[[float, str], Number]) -> Operation:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dwdp_lab.measure.calibration.calibrated_profile import calibrated_profile
+from dwdp_lab.measure.calibration.calibrated_profile import assumed_rates, calibrated_profile
 from dwdp_lab.measure.calibration.calibration_plan import (
     FULL_LOAD_TOKENS,
     CalibrationPlan,
@@ -19,6 +19,7 @@ from dwdp_lab.measure.calibration.calibration_runs import run_plan, samples_of, 
 from dwdp_lab.measure.calibration.findings import Samples, fit_samples
 from dwdp_lab.measure.calibration.kernels_plan import KernelReport
 from dwdp_lab.measure.calibration.samples import ComputeSample
+from dwdp_lab.measure.runs.predicted_runs import predict_runs
 from dwdp_lab.measure.runs.recorded_runs import read_runs
 from dwdp_lab.measure.where import Where
 from dwdp_lab.program.operation import Work
@@ -187,6 +188,32 @@ def test_a_quick_plan_is_short() -> None:
         assert quick.passes == 1
         assert all(one.batches.steps <= 3 for one in quick.scenarios())
         assert quick.kernels.least_us + quick.kernels.settle_us <= 14_000.0
+
+
+def test_rates_that_were_not_measured_follow_from_the_data_sheet_and_say_so() -> None:
+    samples, sheet = _samples(), load_hardware("h200")
+    with_bf16 = replace(samples, peaks=replace(samples.peaks, tflops={"fp32": 0.1, "bf16": 600.0}))
+    profile = calibrated_profile(with_bf16, fit_samples(samples), WHERE, 16e9, sheet)
+    assert set(profile.tflops) == set(sheet.tflops)
+    assert profile.tflops["fp32"].value == 0.1
+    assert profile.tflops["bf16"].value == 600.0
+    assert profile.tflops["fp8"].value == pytest.approx(600.0 * 1979 / 989, rel=1e-3)
+    assert profile.tflops["fp8"].source.startswith("not measured: 1979 / 989 of the measured rate of bf16 (NVIDIA H200")
+    assert profile.calibration is not None
+    assert profile.calibration.notes == ("not measured: the rates of fp16, fp8, mxfp4, nvfp4",)
+    assert calibrated_profile(samples, fit_samples(samples), WHERE, 16e9, sheet).tflops == _profile().tflops
+
+
+def test_a_profile_without_measured_fp8_still_tells_who_is_faster_with_experts_in_e4m3() -> None:
+    """The pair that was calibrated also ran e4m3, which the calibration had not measured."""
+    calibrated, runs, sheet = read_runs("h200-pair-tokens").hardware, read_runs("h200-pair-fp8"), load_hardware("h200")
+    assert calibrated is not None
+    measured = {precision: rate.value for precision, rate in calibrated.tflops.items()}
+    assert "fp8" not in measured
+    profile = calibrated.model_copy(update={"tflops": calibrated.tflops | assumed_rates(measured, sheet)})
+    predicted = predict_runs(runs.model_copy(update={"hardware": profile}))
+    assert all(one.right for one in predicted if one.tells)
+    assert max(abs(one.error) for one in predicted) < 0.15
 
 
 def test_a_profile_says_where_it_comes_from_and_can_be_read_again(tmp_path: Any) -> None:
