@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -139,9 +140,10 @@ class Hardware(BaseModel):
 
 
 def profile_for(device: str) -> str | None:
-    """The shipped profile whose name is in the device's, as `h200` is in `NVIDIA H200`; None without one."""
-    names = sorted(shipped("hardware", ".json"), key=len, reverse=True)  # a GB200 is no B200
-    return next((name for name in names if name in device.lower()), None)
+    """The shipped profile of a GPU: its name is a word of the device's, as `h200` of `NVIDIA H200`; None without."""
+    words = re.findall("[a-z0-9]+", device.lower())  # whole words: a GB200 is no B200, and a GH200 has an H100
+    # "Laptop GPU" ends the name of many a GPU, and that profile is of a CPU's core
+    return next((name for name in shipped("hardware", ".json") if name in words and name != "laptop"), None)
 
 
 def load_hardware(name_or_path: str) -> Hardware:

@@ -32,7 +32,7 @@ def this_machine(machine: RankMachineName) -> Text:
 
 
 def profile_of(machine: RankMachineName, device: str) -> str:
-    """The simulator's profile for what ranks ran on: the one whose name is in the GPU's, as `h200` is in `NVIDIA H200`.
+    """The simulator's profile for what ranks ran on: `h200` for `NVIDIA H200`.
 
     `laptop` stands for any CPU, and `h100` for a GPU without a profile of its own: say so beside the numbers.
     """

@@ -23,7 +23,7 @@ def test_shares_say_of_what_they_are() -> None:
     reached = profile.reached.model_copy(update={"efficiency": {**profile.reached.efficiency, "memory": share}})
     found = SimpleNamespace(
         profile=profile.model_copy(update={"reached": reached}),
-        samples=SimpleNamespace(launch_us=2.0),
+        samples=SimpleNamespace(launch_us=2.0, peaks=SimpleNamespace(tflops={"bf16": 989.0})),
         errors=lambda: {"compute": 0.1},
         spread=0.0,
         seconds=10.0,
@@ -34,3 +34,5 @@ def test_shares_say_of_what_they_are() -> None:
     assert any("unit memory" in row and "141 % of the copy's rate" in row for row in rows)
     assert any("unit gemm" in row and "78.8 % of the best product" in row for row in rows)
     assert "of peak" not in printed.getvalue()
+    assert any("best product, bf16" in row and "989 TFLOP/s" in row for row in rows)
+    assert "fp8" not in printed.getvalue(), "the profile has a rate of it that nobody reached"

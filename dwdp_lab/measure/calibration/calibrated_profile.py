@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from statistics import median
 
 from dwdp_lab.measure.calibration.findings import Found, Samples
@@ -76,9 +76,13 @@ def calibrated_profile(
             versions=where.versions,
             date=where.date,
             command=where.command,
-            notes=where.notes if not assumed else (*where.notes, f"not measured: the rates of {', '.join(assumed)}"),
+            notes=where.notes if not assumed else (*where.notes, _assumed_note(assumed)),
         ),
     )
+
+
+def _assumed_note(assumed: Iterable[Precision]) -> str:
+    return f"not measured: the rates of {', '.join(assumed)}, which follow from that of bf16 by the data sheet"
 
 
 def assumed_rates(measured: Mapping[Precision, float], sheet: Hardware) -> dict[Precision, Number]:
