@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dwdp_lab.measure.all_parts import parts
 from dwdp_lab.measure.runs.grid import read_variants, scenarios_of
 from dwdp_lab.measure.runs.over_dep import over_best_dep
 from dwdp_lab.measure.runs.predicted_runs import predict_runs
@@ -18,10 +19,12 @@ from dwdp_lab.view.charts.measured_crossover import measured_crossover
 TOKENS = [2048, 8192, 32768]
 
 
-def a_file(strategies: str = "dep,dwdp", measured: bool = True) -> RunsFile:
+def a_file(
+    strategies: str = "dep,dwdp", measured: bool = True, ranks: int = 2, cvs: tuple[float, ...] = (0.0, 0.2)
+) -> RunsFile:
     """Runs as if they had been measured on an H100, with the profile of an H200 to predict them with."""
-    base = Scenario.create(model={"preset": "qwen3-30b-a3b", "layers": 2}, group={"ranks": 2})
-    grid = scenarios_of(base, TOKENS, [0.0, 0.2], read_variants(strategies))
+    base = Scenario.create(model={"preset": "qwen3-30b-a3b", "layers": 2}, group={"ranks": ranks})
+    grid = scenarios_of(base, TOKENS, cvs, read_variants(strategies))
     sitting = Sitting("sim", grid, 1, 0, "Some runs", "a command", load_hardware("h200"))
     file = simulate_grid(sitting, load_hardware("h100"), REALISTIC, lambda _: None)
     return file.model_copy(update={"provenance": "measured", "machine": "cuda"} if measured else {})
@@ -58,6 +61,20 @@ def test_lines_are_told_apart_by_what_differs() -> None:
     ]
     assert chart.notes[0].startswith("simulated")
     assert "DWDP overlap=False, CV 0: nowhere from 2,048 to 32,768" in chart.words
+
+
+def test_the_lines_of_bench_all_have_a_colour_each_and_no_word_that_all_have() -> None:
+    (words,) = (part.words for part in parts("cuda", 4) if part.name == "grid")
+    asked = {option: words[words.index(option) + 1] for option in ("--strategies", "--cv")}
+    cvs = tuple(map(float, asked["--cv"].split(",")))
+    chart = measured_crossover(a_file(asked["--strategies"], ranks=4, cvs=cvs))
+    lines = [curve for curve in chart.curves if not curve.dashed]
+    assert len({curve.colour for curve in lines}) == len(lines) == 9
+    assert [curve.label for curve in lines[:3]] == [
+        "DWDP, CV 0",
+        "DWDP slice_bytes=4194304 peer_order=interleaved, CV 0",
+        "DWDP local_experts=64, CV 0",
+    ]
 
 
 def test_without_dep_there_is_nothing_to_draw() -> None:

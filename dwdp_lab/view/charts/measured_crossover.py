@@ -10,11 +10,12 @@ from dwdp_lab.measure.runs.over_dep import over_best_dep
 from dwdp_lab.measure.runs.predicted_runs import PredictedRun, predict_runs
 from dwdp_lab.measure.runs.recorded_runs import RunsFile
 from dwdp_lab.scenario.errors import ScenarioError
-from dwdp_lab.timeline.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
+from dwdp_lab.timeline.palette import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILLION, YELLOW
 from dwdp_lab.view.charts.chart import Chart, Curve
 from dwdp_lab.view.charts.sweeps import crossing_point
 
-COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY)
+COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, INK, GREY, YELLOW)
+"""As many as the grid of `bench all` has lines at most: three variants at three CVs."""
 
 
 class Series(NamedTuple):
@@ -74,11 +75,13 @@ def _series(file: RunsFile, predicted: Sequence[PredictedRun]) -> dict[Series, l
 def _names(series: Sequence[Series]) -> dict[Series, str]:
     """What tells a line from the others."""
     varies = [len({one[place] for one in series}) > 1 for place in range(3)]
+    shared = set.intersection(*(set(one.label.split(":")[1:]) for one in series))
 
     def name(one: Series) -> str:
         parts = [f"CV {one.cv:g}"]
         if varies[0]:
-            parts.insert(0, one.label.replace("dwdp", "DWDP", 1).replace(":", " "))
+            knobs = [knob for knob in one.label.split(":")[1:] if knob not in shared]
+            parts.insert(0, " ".join(["DWDP", *knobs]))
         if varies[2]:
             parts.append("link as it is" if one.link_gbps is None else f"{one.link_gbps} GB/s")
         return ", ".join(parts)
