@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,6 +102,12 @@ def test_rooms_of_the_cuda_machine_import_only_downwards(room: str) -> None:
 def test_every_room_of_the_cuda_machine_is_in_its_table() -> None:
     cuda = ROOT / "dwdp_lab" / "execute" / "cuda"
     assert {path.name for path in cuda.iterdir() if (path / "__init__.py").is_file()} == set(IN_CUDA)
+
+
+def test_the_wheel_has_every_package() -> None:
+    fields = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    listed = {fields["package-dir"].get(name, name.replace(".", "/")) for name in fields["packages"]}
+    assert listed == {path.parent.relative_to(ROOT).as_posix() for path in SOURCES}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
