@@ -64,7 +64,7 @@ def _cuda(ranks: int) -> tuple[tuple[str, ...], ...]:
     if ranks > 2:  # there is more to pull than two ranks have, and there are readers to meet at a source
         tokens = "4096,8192,16384,32768,65536"
         twice = 2 * -(-EXPERTS // ranks)
-        grid += f",{IN_TURN},dwdp:cross_step=true:local_experts={min(twice, EXPERTS)}"
+        grid += f",{IN_TURN},dwdp:cross_step=true:local_experts={twice}"
     return (
         (),
         (

@@ -42,7 +42,10 @@ def _variant(text: str) -> Variant:
         field, equals, value = (part.strip() for part in knob.partition("="))
         if not equals or field not in PATHS:
             raise ScenarioError("--strategies", text, f"needs {FORM}", nearest(field, PATHS))
-        changes[PATHS[field]] = yaml.safe_load(value)
+        try:
+            changes[PATHS[field]] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ScenarioError("--strategies", text, f"has no value of {field} that can be read: {value}") from None
     return Variant(text, changes)
 
 

@@ -1,4 +1,4 @@
-"""Ratios to the best DEP: of all its forms that ran on the same model, group and workload, the fastest. No torch."""
+"""Ratios to the best DEP: of all its forms that ran on the same model, ranks and workload, the fastest. No torch."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class OverReplicated(NamedTuple):
 
 
 def over_replicated(runs: Sequence[Run]) -> tuple[OverReplicated | None, ...]:
-    """Every run's ratios, in the given order; None where no replicated run has the same model, group and workload."""
+    """Every run's ratios, in the given order; None where no replicated run has the same model, ranks and workload."""
     usual = {run.cell: run for run in runs if run.scenario["strategy"]["name"] == "replicated"}
     return tuple(_over(run, usual.get(run.cell)) for run in runs)
 

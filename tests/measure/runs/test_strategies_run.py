@@ -36,6 +36,7 @@ def test_variants_are_strategies_with_knobs() -> None:
         ("dwdp:slots", ["needs a strategy"]),
         ("dwdp:name=dep", ["needs a strategy"]),
         ("dwdp:local_expert=3", ["'local_experts'"]),
+        ("dwdp:local_experts=[3", ["--strategies", "no value of local_experts", "[3"]),
         ("", ["needs a strategy"]),
     ],
 )
@@ -66,9 +67,11 @@ def test_a_grid_has_every_cell_and_dep_in_both_forms() -> None:
 
 
 def test_labels_read_as_the_variants_they_name() -> None:
-    for scenario in _grid("dwdp:slots=3:weight_view=composite"):
+    for scenario in _grid("dwdp:slots=3:weight_view=composite:slice_bytes=4KiB:local_experts=6"):
         variant = read_variants(label_of(scenario))[0]
-        assert Scenario.create().replace(**variant.knobs).strategy == scenario.strategy
+        again = Scenario.create().replace(**variant.knobs)
+        assert (again.strategy, again.group) == (scenario.strategy, scenario.group)
+        assert label_of(again) == label_of(scenario)
 
 
 def test_redundant_experts_stand_beside_the_same_rivals() -> None:
