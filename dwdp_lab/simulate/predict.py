@@ -167,6 +167,7 @@ def _provenance(scenario: Scenario, hardware: Hardware, physics: Physics) -> dic
         how = f"simulated with all effects, profile {hardware.name} ({hardware.provenance})"
     skew = scenario.workload.router_skew
     fitted = skew and skew == fitted_router_skew(scenario.model)
+    notes = () if hardware.calibration is None else hardware.calibration.notes
     return {
         "strategies": how,
         "dwdp_over_dep": f"{how}; DEP exchanges tokens by {scenario.strategy.dep_form.replace('_', '-')}",
@@ -174,5 +175,5 @@ def _provenance(scenario: Scenario, hardware: Hardware, physics: Physics) -> dic
         "memory_gb_per_rank": "computed from the model's shape and the largest pass; no framework, no fragmentation",
         "best": f"{how}; a search over some settings with two steps each",
         "over_ranks": f"{how}; two steps each",
-        "hardware": "each number of the profile carries its own source",
+        "hardware": "; ".join(("each number of the profile carries its own source", *notes)),
     } | ({"router_skew": f"{skew:g}, fitted to the paper's Table 1 for a model of this shape"} if fitted else {})

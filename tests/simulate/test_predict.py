@@ -16,7 +16,7 @@ from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.advice import advise
 from dwdp_lab.simulate.bound import bound_of, shorter_without
 from dwdp_lab.simulate.crossover import crossover
-from dwdp_lab.simulate.hardware import load_hardware
+from dwdp_lab.simulate.hardware import Calibration, load_hardware
 from dwdp_lab.simulate.outcome import outcome
 from dwdp_lab.simulate.paper_data import paper_scenario
 from dwdp_lab.simulate.physics import BOUND, REALISTIC, Physics
@@ -35,6 +35,13 @@ def _predict(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any
     assert main(["predict", *options, "--json", "-"]) == 0
     answer: dict[str, Any] = json.loads(capsys.readouterr().out)
     return answer
+
+
+def test_what_a_calibration_did_not_measure_is_said_of_its_predictions() -> None:
+    note = "not measured: the rates of fp8"
+    calibration = Calibration(device="", versions={}, date="", command="", notes=(note,))
+    profile = H100.model_copy(update={"calibration": calibration})
+    assert predict(SMALL, hardware=profile).provenance["hardware"].endswith(f"its own source; {note}")
 
 
 def test_json_has_the_promised_form(capsys: pytest.CaptureFixture[str]) -> None:
