@@ -23,9 +23,11 @@ from dwdp_kernels.e4m3 import E4M3, Quantised
 from dwdp_kernels.expert_table import ExpertTable
 from dwdp_kernels.gemm_config import GemmConfig, Kind, Problem, choose_config, table_folders
 from dwdp_kernels.grouped_gemm import Rows
-from dwdp_kernels.launch import INTERPRETER
+from dwdp_kernels.launch import INTERPRETER, Device
 from torch import Tensor
 
+HAS_SCALED_GROUPED_MM = bench_scaled_grouped.torch_has_scaled_grouped_mm
+"""Itself: tests run as if it were there."""
 GROUPED = GroupedShape(4, 24, 32, 48)
 LAYER = LayerShape("small", 4, 2, 32, 16, 12)
 PLAN = bench.Plan([GROUPED], [LAYER], torch.float16, repeats=2)
@@ -48,6 +50,7 @@ def no_gpu_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "machine", lambda _: {"device": "none"})
     monkeypatch.setattr(bench.Plan, "device", torch.device("cpu"))
     monkeypatch.setattr(bench_grouped, "torch_grouped_mm", by_expert)
+    monkeypatch.setattr(bench_scaled_grouped, "torch_has_scaled_grouped_mm", lambda _: True)
     monkeypatch.setattr(bench_scaled_grouped, "torch_scaled_grouped_mm", by_scaled_expert)
     monkeypatch.setattr(bench_scaled_grouped, "dense_e4m3", lambda x, weight: x.half() @ weight.half().T)
     monkeypatch.setattr(bench, "WIDE", torch.float16)
@@ -105,14 +108,29 @@ def test_a_plan_in_e4m3_is_measured_beside_the_wide_type() -> None:
 
 
 def test_a_torch_without_the_scaled_product_is_no_rival(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuses(*_: object) -> Tensor:
-        raise RuntimeError("not on this device")
-
-    monkeypatch.setattr(bench_scaled_grouped, "torch_scaled_grouped_mm", refuses)
+    monkeypatch.setattr(bench_scaled_grouped, "torch_has_scaled_grouped_mm", HAS_SCALED_GROUPED_MM)
     figures = bench.run_bench(PLAN._replace(dtype=E4M3, layers=[]), print)
     assert figures["grouped"][0]["torch_time_over_ours"] is None
     assert figures["summary"]["torch_time_over_ours_geometric_mean"] is None
     assert "torch" not in figures["grouped"][0]
+
+
+def test_the_scaled_product_is_looked_for_where_it_is_known_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    hopper, ada = (Device("some GPU", capability, 132) for capability in ((9, 0), (8, 9)))
+    assert HAS_SCALED_GROUPED_MM(hopper)
+    assert not HAS_SCALED_GROUPED_MM(ada)
+    assert not HAS_SCALED_GROUPED_MM(INTERPRETER)
+    monkeypatch.delattr(torch, "_scaled_grouped_mm")
+    assert not HAS_SCALED_GROUPED_MM(hopper)
+
+
+def test_a_scaled_product_that_fails_is_no_rival_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> Tensor:
+        raise RuntimeError("not of this size")
+
+    monkeypatch.setattr(bench_scaled_grouped, "torch_scaled_grouped_mm", refuses)
+    with pytest.raises(RuntimeError, match="not of this size"):
+        bench.run_bench(PLAN._replace(dtype=E4M3, layers=[]), print)
 
 
 def test_a_wrong_result_in_e4m3_is_never_timed(monkeypatch: pytest.MonkeyPatch) -> None:
