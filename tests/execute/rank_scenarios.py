@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from dwdp_lab.execute.run_result import RunResult
 from dwdp_lab.model.oracle import compare, oracle
+from dwdp_lab.program.operation import Op
+from dwdp_lab.program.rank_view import RankView
 from dwdp_lab.scenario.scenario import Scenario
 
 # one expert's w13 is a page of 4096 bytes, its w2 half a page: weight views meet whole and shared pages
@@ -64,3 +67,26 @@ def assert_equals_oracle(scenario: Scenario, result: RunResult) -> None:
             if batch:
                 exact = oracle(scenario.model, batch, workload.seed, workload.router_skew, routing)
                 compare(output, exact.output, scenario.model)
+
+
+def layers_in_turn(rank: RankView, swapped: bool = False) -> Iterator[Op]:
+    """A pipeline of one's own: a micro-batch goes to the other of two ranks after every layer.
+
+    A rank has every other layer, or, `swapped`, the ones for even micro-batches and the others for odd ones.
+    """
+    other = 1 - rank.rank
+    for step in rank.all_steps:
+        for micro in range(len(rank.micro_batches(step))):
+            sent: tuple[str, ...] = ()
+            for layer in rank.layers[(rank.rank + micro * swapped) % 2 :: 2]:
+                if layer:
+                    yield rank.recv_hidden(step, layer, micro, other, "received", sent)
+                yield rank.attention(step, layer, ("received",) if layer else (), micro)
+                if layer in rank.moe_layers:
+                    yield rank.route(step, layer, micro=micro)
+                    yield rank.experts(step, layer, signals="computed", micro=micro)
+                else:
+                    yield rank.dense(step, layer, signals="computed", micro=micro)
+                if layer + 1 in rank.layers:
+                    yield rank.send_hidden(step, layer + 1, micro, other, ("computed",), "sent")
+                    sent = ("sent",)

@@ -13,6 +13,7 @@ from rank_scenarios import (
     ODD_SCALED_MODEL,
     SCALED_MODEL,
     assert_equals_oracle,
+    layers_in_turn,
     scenario,
     several_steps,
 )
@@ -135,28 +136,8 @@ def test_messages_are_paced_as_copies_are(two_ranks: Ranks) -> None:
 
 def test_a_pipeline_of_ones_own(two_ranks: Ranks) -> None:
     """Interleaved stages: a micro-batch visits each rank twice."""
-
-    def interleaved(rank: RankView) -> Iterator[Op]:
-        other = 1 - rank.rank
-        for step in rank.all_steps:
-            for micro in range(len(rank.micro_batches(step))):
-                for layer in rank.layers[rank.rank :: 2]:
-                    waits: tuple[str, ...] = ()
-                    if layer:
-                        sent = ("sent",) if layer > 1 else ()
-                        yield rank.recv_hidden(step, layer, micro, other, "received", sent)
-                        waits = ("received",)
-                    yield rank.attention(step, layer, waits, micro)
-                    if layer in rank.moe_layers:
-                        yield rank.route(step, layer, micro=micro)
-                        yield rank.experts(step, layer, signals="computed", micro=micro)
-                    else:
-                        yield rank.dense(step, layer, signals="computed", micro=micro)
-                    if layer + 1 in rank.layers:
-                        yield rank.send_hidden(step, layer + 1, micro, other, ("computed",), "sent")
-
     work = several_steps(2, **{"strategy.name": "pipeline"})
-    result = two_ranks.run(work, outputs=True, programs=build(work, interleaved))
+    result = two_ranks.run(work, outputs=True, programs=build(work, layers_in_turn))
     assert_equals_oracle(work, result)
 
 

@@ -43,6 +43,11 @@ class Ends(NamedTuple):
     def mine(self) -> range:
         return self.cuts[self.rank]
 
+    @property
+    def owners(self) -> list[int]:
+        """The rank that computes each expert."""
+        return [rank for rank, cut in enumerate(self.cuts) for _ in cut]
+
     def visits(self, tokens: int) -> int:
         """About how many of the visits of so many tokens are to this rank's experts."""
         return max(1, tokens * self.top_k * len(self.mine) // self.cuts[-1].stop)

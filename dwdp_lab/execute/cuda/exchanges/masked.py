@@ -21,8 +21,7 @@ class MaskedExchange(AllGatherExchange):
 
     def __init__(self, ends: Ends) -> None:
         super().__init__(ends)
-        owners = [rank for rank, cut in enumerate(ends.cuts) for _ in cut]
-        self.owner_of_expert = torch.tensor(owners, dtype=torch.int32, device=ends.device.torch_device)
+        self.owner_of_expert = torch.tensor(ends.owners, dtype=torch.int32, device=ends.device.torch_device)
 
     def visited(self, ids: Tensor) -> Tensor:
         """[N, T] bool, on the device: whether a rank has an expert of a token with experts [T, k]."""

@@ -25,8 +25,7 @@ class PerRankExchange(CountedExchange):
 
     def __init__(self, ends: Ends) -> None:
         super().__init__(ends, weighed_there=True)
-        owner = [rank for rank, cut in enumerate(ends.cuts) for _ in cut]
-        self.owner_of_expert = torch.tensor(owner, device=ends.device.torch_device)
+        self.owner_of_expert = torch.tensor(ends.owners, device=ends.device.torch_device)
         self._visits: dict[Tokens, int] = {}
         """About how many are to this rank's experts; the same in all layers."""
 

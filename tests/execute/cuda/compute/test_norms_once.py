@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
+from rank_scenarios import layers_in_turn
 from stand_in_group import StandInGroup, start_at_once
 from test_cuda_schedules import FORMS, scenario
 from torch import Tensor
@@ -16,8 +17,6 @@ from dwdp_lab.execute.cuda.compute.torch_arithmetic import TorchArithmetic
 from dwdp_lab.execute.cuda.warm_up import warm_steps
 from dwdp_lab.program.build import build
 from dwdp_lab.program.checker import check
-from dwdp_lab.program.operation import Op
-from dwdp_lab.program.rank_view import RankView
 from dwdp_lab.scenario.shares import share_of
 
 STRATEGIES = [{"strategy.name": "replicated"}, {"strategy.name": "dwdp"}, *FORMS]
@@ -74,29 +73,10 @@ def test_every_norm_that_is_made_is_read(name: str, monkeypatch: pytest.MonkeyPa
     )  # warming up runs the step once more
 
 
-def layers_in_turn(rank: RankView) -> Iterator[Op]:
-    """A micro-batch goes to the other rank after every layer, so that each rank has all layers for some."""
-    for step in rank.all_steps:
-        for micro in range(len(rank.micro_batches(step))):
-            sent: tuple[str, ...] = ()
-            for layer in rank.layers[(rank.rank + micro) % 2 :: 2]:
-                if layer:
-                    yield rank.recv_hidden(step, layer, micro, 1 - rank.rank, signals="received", waits=sent)
-                yield rank.attention(step, layer, waits=("received",) if layer else (), micro=micro)
-                if layer in rank.moe_layers:
-                    yield rank.route(step, layer, micro=micro)
-                    yield rank.experts(step, layer, signals="computed", micro=micro)
-                else:
-                    yield rank.dense(step, layer, signals="computed", micro=micro)
-                if layer + 1 in rank.layers:
-                    yield rank.send_hidden(step, layer + 1, micro, 1 - rank.rank, ("computed",), "sent")
-                    sent = ("sent",)
-
-
 def test_received_hidden_states_are_not_taken_for_those_that_a_rank_has_normed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each rank has the next layer too, and norms for it what it sends away."""
     work = scenario(2, **{"strategy.name": "pipeline"})
-    programs = build(work, layers_in_turn)
+    programs = build(work, partial(layers_in_turn, swapped=True))
     assert not check(programs, work)
     start_at_once(monkeypatch)
     group = StandInGroup(2)
