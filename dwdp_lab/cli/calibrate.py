@@ -76,6 +76,8 @@ def show(console: Console, found: Calibrated, out: Path) -> None:
     table.add_column("reached", justify="right")
     for precision in found.samples.peaks.tflops:  # the profile has rates that were not measured too
         table.add_row(f"best product, {precision}", f"{profile.tflops[precision].value:.4g} TFLOP/s")
+    for precision, rate in found.found.rates.items():
+        table.add_row(f"experts in {precision}", f"{rate.tflops:.4g} TFLOP/s, if the unit reaches as much of it")
     table.add_row("copy within a rank", f"{profile.hbm_gbps.value:.4g} GB/s read and written")
     table.add_row("pulls", f"{profile.link_gbps.value:.4g} GB/s")
     table.add_row("smallest launch", f"{found.samples.launch_us:.3g} us")

@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING, cast
 from rich.console import Console
 
 from dwdp_lab.cli.calibrate import show
+from dwdp_lab.measure.calibration.fit_rates import Rate
 from dwdp_lab.simulate.hardware import load_hardware
 
 if TYPE_CHECKING:
     from dwdp_lab.measure.calibration.calibrate import Calibrated
 
 
-def test_shares_say_of_what_they_are() -> None:
+def _printed(rates: dict[str, Rate]) -> str:
     profile = load_hardware("h100")
     assert profile.reached is not None
     share = profile.reached.efficiency["memory"].model_copy(update={"value": 1.41})
     reached = profile.reached.model_copy(update={"efficiency": {**profile.reached.efficiency, "memory": share}})
     found = SimpleNamespace(
         profile=profile.model_copy(update={"reached": reached}),
+        found=SimpleNamespace(rates=rates),
         samples=SimpleNamespace(launch_us=2.0, peaks=SimpleNamespace(tflops={"bf16": 989.0})),
         errors=lambda: {"compute": 0.1},
         spread=0.0,
@@ -30,9 +32,19 @@ def test_shares_say_of_what_they_are() -> None:
     )
     printed = StringIO()
     show(Console(file=printed, width=110), cast("Calibrated", found), Path("profile.json"))
-    rows = printed.getvalue().splitlines()
+    return printed.getvalue()
+
+
+def test_shares_say_of_what_they_are() -> None:
+    printed = _printed({})
+    rows = printed.splitlines()
     assert any("unit memory" in row and "141 % of the copy's rate" in row for row in rows)
     assert any("unit gemm" in row and "78.8 % of the best product" in row for row in rows)
-    assert "of peak" not in printed.getvalue()
+    assert "of peak" not in printed
     assert any("best product, bf16" in row and "989 TFLOP/s" in row for row in rows)
-    assert "fp8" not in printed.getvalue(), "the profile has a rate of it that nobody reached"
+    assert "fp8" not in printed, "the profile has a rate of it that nobody reached"
+
+
+def test_a_rate_that_only_operations_tell_is_shown_as_theirs() -> None:
+    rows = _printed({"fp8": Rate(1070.0, 4)}).splitlines()
+    assert any("experts in fp8" in row and "1070 TFLOP/s" in row for row in rows)

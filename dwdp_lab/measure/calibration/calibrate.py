@@ -33,7 +33,7 @@ class Calibrated:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: the profile, and every sample with what the fit makes of it."""
-        units, peaks = self.found.units, self.samples.peaks
+        units, peaks = self.found.units, self.found.peaks(self.samples)
         return {
             "profile": self.profile.model_dump(mode="json", exclude_none=True),
             "seconds": self.seconds,
@@ -91,6 +91,8 @@ def calibrate(ranks: Ranks, command: str, progress: OnProgress | None = None, qu
     plan = calibration_plan(ranks.machine, ranks.size, quick)
     report = _share(progress, 0.0, 0.2)
     kernels: list[KernelReport] = ranks.perform(JOB, plan.kernels, report)
+    if not all(report.has_e4m3 for report in kernels):
+        plan = plan._replace(scaled=())
     runs = run_plan(plan, lambda scenario: ranks.run(scenario).timeline, _share(progress, 0.2, 1.0))
     samples = samples_of(plan, runs, kernels)
     found = fit_samples(samples)

@@ -30,7 +30,10 @@ def calibrated_profile(
 
     peaks, units, link = samples.peaks, found.units, found.pulls
     tflops = {precision: number(rate, "the best product") for precision, rate in peaks.tflops.items()}
-    assumed = {} if sheet is None else assumed_rates(peaks.tflops, sheet)
+    for precision, rate in found.rates.items():
+        how = f"what explains the times of experts in it; median over {rate.samples} amounts of tokens"
+        tflops[precision] = number(rate.tflops, how)
+    assumed = {} if sheet is None else assumed_rates(found.peaks(samples).tflops, sheet)
     count = len(samples.compute)
     efficiency = {
         unit: number(share, f"least absolute errors over {count} operations and kernels")

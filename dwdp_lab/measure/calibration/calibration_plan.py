@@ -25,11 +25,13 @@ operations see part of that fall, as those of `bench strategies` do."""
 class CalibrationPlan(NamedTuple):
     """Kernels to time, and scenarios to run by what their operations are samples of. `passes`: as often each is run.
 
+    `scaled` are samples of compute with experts in e4m3, for machines that have it.
     `beside` pulls all the time while it computes; its replicated run is what that is compared with.
     """
 
     kernels: KernelPlan
     compute: tuple[Scenario, ...]
+    scaled: tuple[Scenario, ...]
     pulls: tuple[Scenario, ...]
     exchanges: tuple[Scenario, ...]
     beside: Scenario
@@ -37,7 +39,14 @@ class CalibrationPlan(NamedTuple):
 
     def scenarios(self) -> list[Scenario]:
         """All that are run once a pass."""
-        return [*self.compute, *self.pulls, *self.exchanges, self.beside, self.beside.with_strategy("replicated")]
+        return [
+            *self.compute,
+            *self.scaled,
+            *self.pulls,
+            *self.exchanges,
+            self.beside,
+            self.beside.with_strategy("replicated"),
+        ]
 
 
 def calibration_plan(machine: MachineName, ranks: int, quick: bool = False) -> CalibrationPlan:
@@ -46,12 +55,20 @@ def calibration_plan(machine: MachineName, ranks: int, quick: bool = False) -> C
     if not quick:
         return plan
     kernels = plan.kernels._replace(least_us=plan.kernels.least_us / 10, settle_us=plan.kernels.settle_us / 10)
-    brief = tuple(one.replace(**{"workload.steps": 2}) for one in plan.compute)
-    return plan._replace(kernels=kernels, compute=brief, passes=1)
+
+    def brief(scenarios: tuple[Scenario, ...]) -> tuple[Scenario, ...]:
+        return tuple(one.replace(**{"workload.steps": 2}) for one in scenarios)
+
+    return plan._replace(kernels=kernels, compute=brief(plan.compute), scaled=brief(plan.scaled[:1]), passes=1)
 
 
 def _model(name: str, layers: int, **fields: Any) -> dict[str, Any]:
     return {"preset": "tiny", "name": name, "layers": layers, **fields}
+
+
+def _scaled(model: dict[str, Any]) -> dict[str, Any]:
+    """The same model, its experts in e4m3."""
+    return model | {"expert_dtype": "fp8_channel"}
 
 
 def _scenario(
@@ -82,6 +99,10 @@ def _cpu_plan(ranks: int) -> CalibrationPlan:
     )
     compute = [_scenario(narrow, ranks, *size, "replicated", 2) for size in _sizes((16, 64, 256, 1024, 4096))]
     compute += [_scenario(wide, ranks, *size, "replicated", 2) for size in _sizes((16, 64, 256, 1024))]
+    scaled = [
+        _scenario(_scaled(model), ranks, tokens, 256, "replicated", 2)
+        for model, tokens in product((narrow, wide), (256, 1024))
+    ]
     alone = {"overlap": False, "weight_view": "merged"}
     pulls = [
         _scenario(model, ranks, 4, 4, "dwdp", 2, **alone, **knobs)
@@ -93,7 +114,7 @@ def _cpu_plan(ranks: int) -> CalibrationPlan:
     ]
     exchanges += [_scenario(model, ranks, 4, 4, "weight_gather", 1) for model in (narrow, wide)]
     beside = _scenario(heavy, ranks, 8, 8, "dwdp", 3, cross_step=True, slots=3)
-    return CalibrationPlan(kernels, tuple(compute), tuple(pulls), tuple(exchanges), beside, passes=5)
+    return CalibrationPlan(kernels, tuple(compute), tuple(scaled), tuple(pulls), tuple(exchanges), beside, passes=5)
 
 
 def _cuda_plan(ranks: int) -> CalibrationPlan:
@@ -115,6 +136,10 @@ def _cuda_plan(ranks: int) -> CalibrationPlan:
     tokens = (64, 512, 4096, 16384, 32768)
     compute = [_lasting(small, ranks, *size) for size in _sizes(tokens, 4096)]
     compute += [_lasting(large, ranks, *size) for size in _sizes(tokens[1:-1], 4096)]
+    scaled = [
+        _lasting(_scaled(model), ranks, tokens, 4096)
+        for model, tokens in ((small, 4096), (small, 16384), (large, 4096), (large, 16384))
+    ]
     alone = {"overlap": False, "weight_view": "merged"}
     pulls = [
         _scenario(model, ranks, 64, 64, "dwdp", 2, **alone, **knobs)
@@ -126,7 +151,7 @@ def _cuda_plan(ranks: int) -> CalibrationPlan:
     ]
     exchanges += [_scenario(model, ranks, 64, 64, "weight_gather", 1) for model in (small, large)]
     beside = _scenario(large, ranks, 2048, 2048, "dwdp", 3, cross_step=True, slots=3)
-    return CalibrationPlan(kernels, tuple(compute), tuple(pulls), tuple(exchanges), beside, passes=3)
+    return CalibrationPlan(kernels, tuple(compute), tuple(scaled), tuple(pulls), tuple(exchanges), beside, passes=3)
 
 
 def _lasting(model: dict[str, Any], ranks: int, tokens: int, isl: int) -> Scenario:

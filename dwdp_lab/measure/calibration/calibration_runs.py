@@ -66,7 +66,7 @@ def samples_of(plan: CalibrationPlan, runs: Runs, kernels: Sequence[KernelReport
     # merges are samples too; pulls in slices would add the same ones again, beside peers' copies that take longer
     whole = [one for one in plan.pulls if one.strategy.slice_bytes is None]
     return Samples(
-        (*fitted, *compute_samples(of([*plan.compute, *whole]))),
+        (*fitted, *compute_samples(of([*plan.compute, *plan.scaled, *whole]))),
         tuple(pull_samples(of(plan.pulls))),
         tuple(exchange_samples(of(plan.exchanges))),
         tuple(one for pair in zip(beside, alone, strict=True) for one in slowed_samples(*pair)),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dwdp_lab.measure.calibration.fit_moves import Line, fit_exchanges, fit_pulls, fit_slowdown
+from dwdp_lab.measure.calibration.fit_rates import Rate, fit_rate, rest_of
 from dwdp_lab.measure.calibration.fit_units import Peaks, Units, fit_units
 from dwdp_lab.measure.calibration.samples import ComputeSample, ExchangeSample, PullSample, SlowedSample
 from dwdp_lab.program.operation import Kind, Unit
+from dwdp_lab.scenario.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -24,18 +26,28 @@ class Samples:
 
 @dataclass(frozen=True)
 class Found:
-    """What follows from the samples."""
+    """What follows from the samples. `rates` are of precisions that no product was timed in."""
 
     units: Units
+    rates: dict[Precision, Rate]
     pulls: Line
     exchanges: dict[Kind, Line]
     slowdown: dict[Unit, float]
 
+    def peaks(self, samples: Samples) -> Peaks:
+        """The samples' peaks and the rates that were found."""
+        found = {precision: rate.tflops for precision, rate in self.rates.items()}
+        return replace(samples.peaks, tflops={**samples.peaks.tflops, **found})
+
 
 def fit_samples(samples: Samples) -> Found:
     """The parameters that explain the samples best."""
+    peaks, rest = samples.peaks, rest_of(samples.compute, samples.peaks)
+    units = fit_units([one for one in samples.compute if not any(one in some for some in rest.values())], peaks)
+    rates = {precision: fit_rate(some, precision, units, peaks) for precision, some in rest.items()}
     return Found(
-        fit_units(samples.compute, samples.peaks),
+        units,
+        {precision: rate for precision, rate in rates.items() if rate is not None},
         fit_pulls(samples.pulls),
         fit_exchanges(samples.exchanges),
         fit_slowdown(samples.slowed),

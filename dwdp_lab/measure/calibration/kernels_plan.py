@@ -52,10 +52,11 @@ class KernelPlan(NamedTuple):
 class KernelReport(NamedTuple):
     """One rank's times. `peak_tflops` are the best rates per precision; `launch_us` is the time of next to nothing.
 
-    `memory_bytes` is all the memory of its device.
+    `memory_bytes` is all the memory of its device; `has_e4m3`, whether it multiplies numbers in e4m3.
     """
 
     samples: tuple[ComputeSample, ...]
     peak_tflops: dict[Precision, float]
     launch_us: float
     memory_bytes: float
+    has_e4m3: bool

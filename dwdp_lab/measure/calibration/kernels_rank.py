@@ -7,6 +7,7 @@ from collections.abc import Callable
 import psutil
 import torch
 
+from dwdp_lab.execute.cuda.refusal import LEAST_FOR_E4M3
 from dwdp_lab.execute.messages import Progress
 from dwdp_lab.execute.rank_session import RankSession
 from dwdp_lab.measure.calibration.kernels_plan import Core, KernelPlan, KernelReport, Product
@@ -42,10 +43,11 @@ def measure_kernels(session: RankSession, plan: KernelPlan) -> KernelReport:
         for precision, sample in zip(plan.precisions, samples, strict=False)
     }
     others = [peaks[first], *(s.work[0].flops / s.us / 1e6 for s in samples if s.what == f"product {first}")]
-    memory = float(psutil.virtual_memory().total)
+    memory, has_e4m3 = float(psutil.virtual_memory().total), True
     if probe.device.type == "cuda":
         memory = float(torch.cuda.get_device_properties(probe.device).total_memory)
-    return KernelReport(tuple(samples[len(peaks) : -1]), peaks | {first: max(others)}, samples[-1].us, memory)
+        has_e4m3 = torch.cuda.get_device_capability(probe.device) >= LEAST_FOR_E4M3
+    return KernelReport(tuple(samples[len(peaks) : -1]), peaks | {first: max(others)}, samples[-1].us, memory, has_e4m3)
 
 
 def _random(probe: Probe, precision: Precision, *shape: int) -> torch.Tensor:

@@ -43,7 +43,7 @@ MACHINE = Hardware.model_validate(
         "name": "made-up",
         "title": "A machine made up",
         "provenance": "calibrated",
-        "tflops": {"fp32": _number(0.1)},
+        "tflops": {"fp32": _number(0.1), "fp8": _number(0.17)},
         "hbm_gbps": _number(15.0),
         "memory_gb": _number(8.0),
         "link_gbps": _number(6.0),
@@ -97,7 +97,7 @@ def _kernels(plan: CalibrationPlan) -> KernelReport:
     ]
     samples = [ComputeSample(name, None, (work,), 3.0 + cost.work_us((work,))) for name, work in works]
     samples += [ComputeSample("copy", None, (Work("memory", "fp32", 0.0, 2e8),), 2e8 / 15e3)]
-    return KernelReport(tuple(samples), {"fp32": 0.1}, 2.0, 16e9)
+    return KernelReport(tuple(samples), {"fp32": 0.1}, 2.0, 16e9, True)
 
 
 @cache
@@ -119,6 +119,9 @@ def test_single_numbers_are_found_again() -> None:
     assert true.reached is not None
     assert found.link_gbps.value == pytest.approx(6.0, rel=0.01)
     assert found.hbm_gbps.value == pytest.approx(15.0, rel=0.01)
+    assert {name: rate.value for name, rate in found.tflops.items()} == pytest.approx(
+        {"fp32": 0.1, "fp8": 0.17}, rel=0.02
+    )
     assert found.reached.copy_us is not None
     assert found.reached.copy_us.value == pytest.approx(1.5, rel=0.01)
     for unit in ("gemm", "attention", "grouped_gemm"):
@@ -193,7 +196,8 @@ def test_a_quick_plan_is_short() -> None:
 def test_rates_that_were_not_measured_follow_from_the_data_sheet_and_say_so() -> None:
     samples, sheet = _samples(), load_hardware("h200")
     with_bf16 = replace(samples, peaks=replace(samples.peaks, tflops={"fp32": 0.1, "bf16": 600.0}))
-    profile = calibrated_profile(with_bf16, fit_samples(samples), WHERE, 16e9, sheet)
+    found = replace(fit_samples(samples), rates={})  # a machine without e4m3
+    profile = calibrated_profile(with_bf16, found, WHERE, 16e9, sheet)
     assert set(profile.tflops) == set(sheet.tflops)
     assert profile.tflops["fp32"].value == 0.1
     assert profile.tflops["bf16"].value == 600.0
@@ -202,16 +206,16 @@ def test_rates_that_were_not_measured_follow_from_the_data_sheet_and_say_so() ->
     assert profile.calibration is not None
     (note,) = profile.calibration.notes
     assert note.startswith("not measured: the rates of fp16, fp8, mxfp4, nvfp4, which follow from that of bf16")
-    assert calibrated_profile(samples, fit_samples(samples), WHERE, 16e9, sheet).tflops == _profile().tflops
+    assert calibrated_profile(samples, found, WHERE, 16e9, sheet).tflops.keys() == {"fp32"}  # nothing to start from
 
 
 def test_a_profile_without_measured_fp8_still_tells_who_is_faster_with_experts_in_e4m3() -> None:
-    """The pair that was calibrated also ran e4m3, which the calibration had not measured."""
+    """The pair that was calibrated also ran e4m3: as if the calibration had not measured it."""
     calibrated, runs, sheet = read_runs("h200-pair-tokens").hardware, read_runs("h200-pair-fp8"), load_hardware("h200")
     assert calibrated is not None
-    measured = {precision: rate.value for precision, rate in calibrated.tflops.items()}
-    assert "fp8" not in measured
-    profile = calibrated.model_copy(update={"tflops": calibrated.tflops | assumed_rates(measured, sheet)})
+    known = {precision: rate for precision, rate in calibrated.tflops.items() if precision != "fp8"}
+    assumed = assumed_rates({precision: rate.value for precision, rate in known.items()}, sheet)
+    profile = calibrated.model_copy(update={"tflops": known | assumed})
     predicted = predict_runs(runs.model_copy(update={"hardware": profile}))
     assert {one.right for one in predicted if one.tells} == {True}
     assert max(abs(one.error) for one in predicted) < 0.15
