@@ -10,8 +10,8 @@ from dwdp_lab.execute.cuda.choose_meeting import Meetings
 from dwdp_lab.execute.cuda.compute.arithmetic import Arithmetic
 from dwdp_lab.execute.cuda.compute.choose_arithmetic import arithmetic_on
 from dwdp_lab.execute.cuda.gpu.device import Copy, Device, Stream
-from dwdp_lab.execute.cuda.gpu.nvml import Sampler
 from dwdp_lab.execute.cuda.gpu.queue_watch import QueueWatch
+from dwdp_lab.execute.cuda.gpu.sensor_process import SensorProcess
 from dwdp_lab.execute.cuda.kept import Kept
 from dwdp_lab.execute.cuda.meetings.meeting import Meeting
 from dwdp_lab.execute.messages import Order
@@ -37,7 +37,7 @@ class RankMachine:
     join: Join
     set_copy_way: SetCopyWay | None = None
     used_bytes: Callable[[], int] | None = None
-    sampler: Sampler | None = None
+    sensors: SensorProcess | None = None
     watch: QueueWatch | None = None
     copies: bool = False
     """Whether ranks may meet by copy engine, through each other's memory."""

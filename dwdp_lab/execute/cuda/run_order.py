@@ -77,7 +77,7 @@ def _run_prepared(session: RankSession, machine: RankMachine, setup: Setup, orde
     return Finished(
         spans=spans_of(session.rank, machine.device, ops, run, computation),
         output_sha256=sha256_of(outputs),
-        notes=(*setup.notes, *(setup.meeting.notes if setup.meeting is not None else ()), *_graph_notes(order)),
+        notes=_notes(setup, machine, order),
         outputs=tuple(outputs) if order.outputs else None,
         routing=routing_of(setup.scenario, rows) if order.outputs else None,
         run_us=max(run.at_us(machine.device, event) for event in run.finish),
@@ -100,11 +100,14 @@ def _queueing(
     return partial(replay_program, machine.device, captured, machine.streams["compute"])
 
 
-def _graph_notes(order: Order) -> tuple[str, ...]:
-    if not order.graph:
-        return ()
-    times = ", operations timed by event nodes within" if order.recorded else ""
-    return (f"each step replayed as a CUDA graph{times}; a step ends on all lanes before the next begins",)
+def _notes(setup: Setup, machine: RankMachine, order: Order) -> tuple[str, ...]:
+    notes = [*setup.notes, *(setup.meeting.notes if setup.meeting is not None else ())]
+    if order.graph:
+        times = ", operations timed by event nodes within" if order.recorded else ""
+        notes.append(f"each step replayed as a CUDA graph{times}; a step ends on all lanes before the next begins")
+    if machine.sensors is not None and machine.sensors.note is not None:
+        notes.append(machine.sensors.note)
+    return tuple(notes)
 
 
 def _captured(machine: RankMachine, computation: Computation, order: Order) -> Captured:

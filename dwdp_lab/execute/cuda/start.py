@@ -14,8 +14,8 @@ from dwdp_lab.execute.cpu.process_group import join_process_group
 from dwdp_lab.execute.cuda.gpu.copy_ways import CopyWays
 from dwdp_lab.execute.cuda.gpu.cuda_device import CudaDevice
 from dwdp_lab.execute.cuda.gpu.memory_use import MemoryUse
-from dwdp_lab.execute.cuda.gpu.nvml import Sampler, find_sensors
 from dwdp_lab.execute.cuda.gpu.queue_watch import QueueWatch
+from dwdp_lab.execute.cuda.gpu.sensor_process import SensorProcess
 from dwdp_lab.execute.cuda.kept import Kept
 from dwdp_lab.execute.cuda.meetings.host_meeting import HostMeeting
 from dwdp_lab.execute.cuda.meetings.meeting import Meeting
@@ -44,7 +44,6 @@ def start(session: RankSession) -> Started:
     torch.cuda.set_device(index)
     device = CudaDevice(torch.device("cuda", index), DriverMemory(index))
     properties = torch.cuda.get_device_properties(index)
-    sensors = find_sensors(f"GPU-{properties.uuid}")
     first = session.rank == index  # of the ranks on its GPU: it looks after sensors and memory
     machine = RankMachine(
         device,
@@ -52,7 +51,7 @@ def start(session: RankSession) -> Started:
         partial(join, gpus),
         CopyWays(device).set,
         MemoryUse(index).beside_what_was if first else None,
-        Sampler(sensors) if sensors is not None and first else None,
+        SensorProcess(f"GPU-{properties.uuid}") if first else None,
         QueueWatch(index),
         copies=True,
     )

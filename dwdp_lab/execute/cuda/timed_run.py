@@ -48,8 +48,8 @@ def timed_run(session: RankSession, machine: RankMachine, ops: int, queue: Calla
     device = machine.device
     device.synchronize()  # with what the computation has prepared
     first = anchor(device, machine.streams["compute"])
-    if machine.sampler is not None:
-        machine.sampler.start()
+    if machine.sensors is not None:
+        machine.sensors.start()
     start_ns = common_start(session, ops)
     with hold_until(device, tuple(machine.streams.values()), start_ns), machine.watched():
         queued = queue()
@@ -61,7 +61,7 @@ def timed_run(session: RankSession, machine: RankMachine, ops: int, queue: Calla
             device.wait(end)
         session.channel.send(Progress(f"step {step + 1} done", number, len(queued.step_ends)))
     device.synchronize()
-    samples = machine.sampler.stop(start_ns) if machine.sampler is not None else ()
+    samples = machine.sensors.stop(start_ns) if machine.sensors is not None else ()
     last = anchor(device, machine.streams["compute"])
     session.gather("ended", None)  # what comes now must not disturb ranks that are still at it
     return TimedRun(queued, clock(device, first, last), first.event, finish, start_ns, samples)

@@ -137,6 +137,7 @@ def pull_works(session: PairSession, works: list[Scenario], device: CudaDevice, 
         for op in order.program.ops:
             if op.kind == "experts":
                 pull_one(op, work, run, device, copying)
+        session.gather("pulled", None)  # what follows writes into a store that peers would still pull from
         if isinstance(run.staging, CompositeStaging):
             shows_the_store(kept, run, work, session.rank)
         session.gather("done", None)

@@ -1,6 +1,7 @@
 """Clock, power and NVLink traffic of a GPU beside the spans, through NVIDIA's management library.
 
-The package `nvidia-ml-py` is optional: without it a run goes on and says so. A GPU that lacks a sensor gives None.
+The package `nvidia-ml-py` is optional: without it a run goes on and says so (sensor_process.py). A GPU that lacks
+a sensor gives None.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import Any, NamedTuple
 from dwdp_lab.execute.gpu_sample import GpuSample
 
 PERIOD_S = 0.01
-NO_NVML = "no clocks and power: the package nvidia-ml-py is not installed"
 
 THROTTLE_REASONS = {
     "software power cap": 0x4,
