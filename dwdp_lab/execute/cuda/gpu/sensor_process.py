@@ -1,8 +1,9 @@
 """A GPU's sensors, read in a process of their own. No torch.
 
 A rank once ended with SIGSEGV in a call of NVIDIA's library (driver 580, ten processes that looked at two GPUs; 68,000
-looks of twelve processes made for it did not show it again): no reading of a clock is worth a run. Nor do the looks,
-which take up to some milliseconds, take turns at a rank's interpreter with what queues its work.
+looks of twelve processes made for it did not show it again): no reading of a clock is worth a run, or the kernel of a
+notebook. Nor do the looks, which take up to some milliseconds, take turns at a rank's interpreter with what queues its
+work.
 
 It is `python -m dwdp_lab.execute.cuda.gpu.sensor_process UUID`, which has one thread, gets its orders by its standard
 input, answers with lines on its standard output, and ends when its input does, whatever happens to the rank.
@@ -24,7 +25,7 @@ from dwdp_lab.execute.cuda.gpu.nvml import Sensors, find_sensors
 from dwdp_lab.execute.failures import how_it_ended
 from dwdp_lab.execute.gpu_sample import GpuSample
 
-START, STOP = "b", "e"  # a byte each, so that none can lie in a buffer while the process waits for the next
+START, STOP, LOOK = "b", "e", "l"  # a byte each, so that none can lie in a buffer while the process waits for the next
 HAS_SENSORS, HAS_NONE = "sensors", "none"
 PERIOD_S = 0.01
 ANSWER_S = 10.0
@@ -36,12 +37,15 @@ NO_NVML = (
     "the GPU"
 )
 
+NOTHING_KNOWN = GpuSample(0.0, None, None, None, (), None, None)
+
 
 class SensorProcess:
-    """Looks at one GPU's sensors between `start` and `stop`. The process is started at once, and anew if it has ended.
+    """Looks at one GPU's sensors between `start` and `stop`, or when asked to. The process is started at once, and anew
+    if it has ended.
 
-    Nothing that happens to it raises anything here: `note` says why the last `stop` had nothing to give; None when it
-    had. `command` is for tests.
+    Nothing that happens to it raises anything here: `note` says why the last `stop` or `look` had nothing to give; None
+    when it had. `command` is for tests.
     """
 
     def __init__(self, uuid: str, command: Sequence[str] | None = None) -> None:
@@ -61,6 +65,10 @@ class SensorProcess:
 
     def start(self) -> None:
         """Begin to look; earlier samples are forgotten."""
+        self._wake()
+        self._say(START)
+
+    def _wake(self) -> None:
         if self.note == NO_NVML:
             return  # nor will there be any next time
         self.note = None
@@ -71,15 +79,22 @@ class SensorProcess:
             if self._answer() == HAS_NONE:
                 self._end(patient=True)
                 self.note = NO_NVML
-        self._say(START)
 
     def stop(self, start_ns: int) -> tuple[GpuSample, ...]:
         """What was seen since `start`, on a clock that begins at `start_ns` of the monotonic one, which all processes
         share. Empty, and `note` says why, when there are no sensors or the process has ended."""
-        self._say(STOP)
+        return tuple(look._replace(at_us=look.at_us - start_ns / 1e3) for look in self._ask(STOP))
+
+    def look(self) -> GpuSample:
+        """What the sensors say now, and the rates since the last look; not between `start` and `stop`. Nothing is known
+        of a GPU without sensors, or when the process has ended."""
+        self._wake()
+        return next(iter(self._ask(LOOK)), NOTHING_KNOWN)
+
+    def _ask(self, word: str) -> list[GpuSample]:
+        self._say(word)
         answer = self._answer()
-        looks = [] if answer is None else [_sample(values) for values in json.loads(answer)]
-        return tuple(look._replace(at_us=look.at_us - start_ns / 1e3) for look in looks)
+        return [] if answer is None else [_sample(values) for values in json.loads(answer)]
 
     def _say(self, word: str) -> None:
         if self._process is not None and self._process.stdin is not None:
@@ -139,14 +154,17 @@ def main(uuid: str) -> None:
 
 
 def serve(sensors: Sensors, orders: int) -> None:
-    """Look at the sensors between a START and a STOP that come in by this descriptor, and print what was seen as a list
-    of samples; until the other end is closed."""
+    """Look at the sensors between a START and a STOP that come in by this descriptor, or at a LOOK, and print what was
+    seen as a list of samples; until the other end is closed."""
     looks: list[GpuSample] | None = None
     while True:
         if wait([orders], None if looks is None else PERIOD_S):
             order = os.read(orders, 1).decode()
             if not order:
                 return
+            if order == LOOK:
+                print(json.dumps([sensors.look(time.monotonic_ns(), 0)]), flush=True)
+                continue
             if order == STOP:
                 print(json.dumps(looks or []), flush=True)
             looks = [] if order == START else None

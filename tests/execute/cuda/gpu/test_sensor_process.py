@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from dwdp_lab.execute.cuda.gpu import sensor_process
-from dwdp_lab.execute.cuda.gpu.sensor_process import NO_NVML, SensorProcess
+from dwdp_lab.execute.cuda.gpu.sensor_process import NO_NVML, NOTHING_KNOWN, SensorProcess
 
 STAND_IN = """
 import os, pathlib, signal
@@ -73,6 +73,21 @@ def test_samples_come_on_the_run_s_clock_again_and_again() -> None:
             assert all(0.0 < one.at_us < ended_us for one in samples)
             assert samples[0]._replace(at_us=0.0) == (0.0, 1755.0, 301.0, 97.0, ("software power cap",), None, None)
     assert len(_processes()) == before
+
+
+def test_it_looks_when_asked_and_knows_nothing_after_a_crash(library: Path) -> None:
+    with opened() as sensors:
+        assert [sensors.look().sm_mhz for _ in range(3)] == [1755.0] * 3
+        (library / "crash").touch()
+        assert sensors.look() == NOTHING_KNOWN
+        assert sensors.note is not None
+        assert "SIGSEGV" in sensors.note
+        (library / "crash").unlink()
+        assert sensors.look().power_w == 301.0
+        sensors.start()  # both ways in turn
+        assert sensors.stop(0)
+    with opened("GPU-8") as sensors:
+        assert [sensors.look() for _ in range(2)] == [NOTHING_KNOWN] * 2
 
 
 def test_a_crash_costs_a_run_its_samples_and_nothing_more(library: Path) -> None:
