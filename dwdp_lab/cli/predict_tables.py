@@ -24,7 +24,8 @@ def _table(title: str, columns: Iterable[str]) -> Table:
 
 def strategies(prediction: Prediction) -> Table:
     """Every strategy's step."""
-    columns = ("strategy", "step ms", "tokens/s per GPU", "exposed copy", "wait on peers", "bound", "memory GB")
+    waits = ("exchange", "exposed copy", "wait on peers")
+    columns = ("strategy", "step ms", "tokens/s per GPU", *waits, "bound", "memory GB")
     table = _table("milliseconds per step, mean over ranks", columns)
     table.columns[0].justify = "left"
     for name, figures in prediction.strategies.items():
@@ -32,6 +33,7 @@ def strategies(prediction: Prediction) -> Table:
             name,
             short(figures.step_ms),
             f"{figures.tokens_per_s_per_gpu:,.0f}",
+            short(figures.communication_ms),
             short(figures.exposed_copy_ms),
             short(figures.wait_on_peers_ms),
             figures.bound,
