@@ -35,10 +35,19 @@ def refusal(
         if models_of(home) and tag_of(models_of(home)[0]):
             where += f" of kind {tag_of(models_of(home)[0])}"
         says = f"no such field; the fields of {where} are {', '.join(known)}"
-        return ScenarioError(field, value, says, nearest(str(path[-1]), known))
+        deeper = _deeper(str(path[-1]), model) if len(path) == 1 else ""
+        return ScenarioError(field, value, says, deeper or nearest(str(path[-1]), known))
     if first["type"] == "missing":
         return ScenarioError(field, MISSING, f"is missing; it must be {allowed(kind)}", "add it")
     return ScenarioError(field, value, str(raised) if raised else f"must be {allowed(kind)}")
+
+
+def _deeper(name: str, model: type[BaseModel]) -> str:
+    """`did you mean 'strategy.slots'?` for `slots`: a field that lies one level deeper."""
+    for parent, info in model.model_fields.items():
+        if any(name in inner.model_fields for inner in models_of(info.annotation)):
+            return f"did you mean '{parent}.{name}'?"
+    return ""
 
 
 def _dotted(prefix: str, path: Sequence[object]) -> str:

@@ -34,8 +34,8 @@ def advise(
 ) -> str:
     """What to do, why, and the one change that would help.
 
-    `tokens_per_s` are per GPU, `memory_gb` per rank, `one_slot_gb` what DWDP needs with one staging slot; `dep_exchange`
-    (of tokens), `dep_wait` and `dwdp_exposed` are shares of the step.
+    `tokens_per_s` are per GPU, `memory_gb` per rank, `one_slot_gb` what DWDP needs with one staging slot;
+    `dep_exchange` (of tokens), `dep_wait` and `dwdp_exposed` are shares of the step.
     """
     if memory_gb["replicated"] <= capacity_gb:
         fits = f"all of them fit into a GPU's memory ({memory_gb['replicated']:.0f} of {capacity_gb:.0f} GB)"

@@ -55,3 +55,9 @@ def test_one_rank_has_nothing_to_pay_for(model: str, capsys: pytest.CaptureFixtu
 
 def test_the_least_crossover_that_is_tried_is_no_exact_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert "DWDP pays from 256 tokens per rank and pass, perhaps fewer" in _printed(capsys, "--over-ranks", "2", *QUICK)
+
+
+def test_an_imbalance_without_tokens_is_refused_beside_lengths(capsys: pytest.CaptureFixture[str]) -> None:
+    """It would be the imbalance of 1,024 tokens per rank, whatever the lengths are."""
+    assert main(["predict", "--isl", "8192", "--cv", "0.2"]) == 2
+    assert "--cv = '0.2': needs --tokens" in capsys.readouterr().err
