@@ -12,12 +12,16 @@ from dwdp_lab.scenario.errors import MISSING, ScenarioError, nearest
 
 
 def refusal(
-    error: ValidationError, model: type[BaseModel], given: Mapping[str, Any], prefix: str = ""
+    error: ValidationError,
+    model: type[BaseModel],
+    given: Mapping[str, Any],
+    prefix: str = "",
+    whole: str = "a scenario",
 ) -> ScenarioError:
     """The first of pydantic's errors about `given` as a ScenarioError; a validator's own comes as it is.
 
     A missing field is told only when nothing else is wrong: next to an unknown field it is the same mistake.
-    `prefix` is where `model` sits in the scenario (`model` for a ModelShape read on its own).
+    `prefix` is where `model` sits in the scenario (`model` for a ModelShape read on its own), `whole` what `given` is.
     """
     first = min(error.errors(include_url=False), key=lambda each: each["type"] == "missing")
     raised = first.get("ctx", {}).get("error")
@@ -31,7 +35,7 @@ def refusal(
     if first["type"] == "extra_forbidden":
         parents, home = _place(model, first["loc"][:-1])
         known = [name for each in models_of(home) for name in each.model_fields]
-        where = _dotted(prefix, parents) or "a scenario"
+        where = _dotted(prefix, parents) or whole
         if models_of(home) and tag_of(models_of(home)[0]):
             where += f" of kind {tag_of(models_of(home)[0])}"
         says = f"no such field; the fields of {where} are {', '.join(known)}"

@@ -169,4 +169,4 @@ def load_hardware(name_or_path: str) -> Hardware:
     try:
         return Hardware.model_validate(fields)
     except ValidationError as error:
-        raise refusal(error, Hardware, fields) from None
+        raise refusal(error, Hardware, fields, whole="a hardware profile") from None
