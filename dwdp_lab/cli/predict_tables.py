@@ -37,7 +37,7 @@ def strategies(prediction: Prediction) -> Table:
             short(figures.exposed_copy_ms),
             short(figures.wait_on_peers_ms),
             figures.bound,
-            f"{prediction.memory[name].total / 1e9:.0f}",
+            _gb(prediction.memory[name].total / 1e9),
         )
     return table
 
@@ -54,7 +54,7 @@ def groups(prediction: Prediction) -> Table:
             f"{row.dwdp_tokens_per_s_per_gpu:,.0f}",
             f"{row.dwdp_over_dep:.3f}",
             short(row.dwdp_exposed_copy_ms),
-            f"{row.dwdp_memory_gb:.0f}",
+            _gb(row.dwdp_memory_gb),
             "yes" if row.fits else "no",
         )
     return table
@@ -68,14 +68,17 @@ def tried(prediction: Prediction) -> Table:
         table.add_row(
             str(one.local_experts),
             f"{one.pulled_per_peer:.4g}",
-            one.peer_order,
-            _slices(one.slice_bytes),
+            *((one.peer_order, _slices(one.slice_bytes)) if one.pulled_per_peer else ("-", "-")),
             short(one.step_ms),
             short(one.exposed_copy_ms),
-            f"{one.memory_gb:.0f}",
+            _gb(one.memory_gb),
             "yes" if one.fits else "no",
         )
     return table
+
+
+def _gb(gigabytes: float) -> str:
+    return f"{gigabytes:.0f}" if gigabytes >= 10 else f"{gigabytes:.2g}"
 
 
 def _slices(slice_bytes: int | None) -> str:
@@ -128,6 +131,7 @@ def say_best(say: Any, prediction: Prediction) -> None:
     best = prediction.best
     found = "best found" if best.fits else "does not fit; best found in as much memory"
     slices = "no slices" if best.slice_bytes is None else f"slices of {_slices(best.slice_bytes)}"
+    pulls = f"{best.peer_order} order, {slices}" if best.pulled_per_peer else "nothing to pull"
     crossover = prediction.crossover_tokens
     say(f"DWDP / DEP: {prediction.dwdp_over_dep:.3f} tokens per GPU")
     if prediction.scenario.ranks == 1:
@@ -139,7 +143,7 @@ def say_best(say: Any, prediction: Prediction) -> None:
         )
         say(f"DWDP pays from {tokens}{fewer}")
     say(
-        f"{found}: L = {best.local_experts}, P = {best.pulled_per_peer:g}, {best.peer_order} order, {slices}: "
+        f"{found}: L = {best.local_experts}, P = {best.pulled_per_peer:.4g}, {pulls}: "
         f"{short(best.step_ms)} ms a step, {short(best.given_ms)} as given"
     )
     say(f"[bold]{prediction.advice}[/bold]")

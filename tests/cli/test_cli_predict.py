@@ -61,3 +61,16 @@ def test_an_imbalance_without_tokens_is_refused_beside_lengths(capsys: pytest.Ca
     """It would be the imbalance of 1,024 tokens per rank, whatever the lengths are."""
     assert main(["predict", "--isl", "8192", "--cv", "0.2"]) == 2
     assert "--cv = '0.2': needs --tokens" in capsys.readouterr().err
+
+
+def test_where_nothing_is_pulled_no_order_is_praised(capsys: pytest.CaptureFixture[str]) -> None:
+    """gpt-oss-120b fits into each H200: with L = E there is no pull that an order or slices could be of."""
+    printed = _printed(
+        capsys, "--model", "gpt-oss-120b", "--hardware", "h200", "--ranks", "4", "--over-ranks", "4", *QUICK
+    )
+    assert "best found: L = 128, P = 0, nothing to pull: " in printed
+    assert "│ 128 │ 0 │ - │ - │" in printed
+
+
+def test_little_memory_is_not_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "│ 0 │ yes │" not in _printed(capsys, "--over-ranks", "2", *QUICK)
