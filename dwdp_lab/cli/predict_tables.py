@@ -45,7 +45,7 @@ def strategies(prediction: Prediction) -> Table:
 def groups(prediction: Prediction) -> Table:
     """DEP and DWDP over the size of the group."""
     columns = ("N", "nodes", "DEP tokens/s per GPU", "DWDP", "DWDP / DEP", "exposed copy ms", "DWDP memory GB", "fits")
-    table = _table("over the ranks of a group, two steps each", columns)
+    table = _table("over the ranks of a group, order and slices as given, two steps each", columns)
     for row in prediction.over_ranks:
         table.add_row(
             str(row.ranks),
@@ -81,6 +81,14 @@ def _gb(gigabytes: float) -> str:
     return f"{gigabytes:.0f}" if gigabytes >= 10 else f"{gigabytes:.2g}"
 
 
+def _count(number: int) -> str:
+    """`671 billion`, `221,400`."""
+    for size, word in ((10**9, "billion"), (10**6, "million")):
+        if number >= size:
+            return f"{number / size:,.4g} {word}"
+    return f"{number:,}"
+
+
 def _slices(slice_bytes: int | None) -> str:
     return "none" if slice_bytes is None else f"{slice_bytes / 2**20:g} MiB"
 
@@ -112,7 +120,7 @@ def say_scenario(say: Any, prediction: Prediction) -> None:
     shared = f" and {model.shared_experts} shared" if model.shared_experts else ""
     rest = f"attention and dense MLPs in {model.dense_dtype}, activations" if model.dense_dtype else "the rest"
     say(
-        f"{model.name}: {model.params / 1e9:,.4g} billion parameters, {model.layers} layers{dense}, {model.experts} "
+        f"{model.name}: {_count(model.params)} parameters, {model.layers} layers{dense}, {model.experts} "
         f"experts{shared} in {model.expert_dtype}, {model.top_k} a token; {rest} in {model.dtype}"
     )
     passes = [batch for by_step in batches.by_rank for batch in by_step]

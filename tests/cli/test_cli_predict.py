@@ -73,4 +73,5 @@ def test_where_nothing_is_pulled_no_order_is_praised(capsys: pytest.CaptureFixtu
 
 
 def test_little_memory_is_not_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "tiny: 673,792 parameters" in _printed(capsys, "--over-ranks", "2", *QUICK)
     assert "│ 0 │ yes │" not in _printed(capsys, "--over-ranks", "2", *QUICK)
