@@ -50,10 +50,9 @@ def test_pulls_that_start_late_stand_below_those_that_start_early() -> None:
     assert [row[1] for row in rows] == ["attention", "experts", "experts"] * 4
     assert [row[2:4] for row in rows] == [["a", "share"], ["a", "share"], ["4", "MiB"]] * 4
     expected = {row.strategy: row for row in read_runs(DISTANCE).summary if row.tokens == 16384}
-    steps = [float(row[4]) for row in rows if row[0] == "16,384"]
-    assert steps == [
-        pytest.approx(row.step_over_replicated, abs=6e-4) for name, row in expected.items() if name.startswith("dwdp")
-    ]
+    dwdp = [row for name, row in expected.items() if name.startswith("dwdp")]
+    shown = [(float(row[4]), float(row[5])) for row in rows if row[0] == "16,384"]
+    assert shown == [pytest.approx((row.over_best_dep, row.step_over_replicated), abs=6e-4) for row in dwdp]
 
 
 def figures(step_ms: float, attention_ms: float) -> Figures:

@@ -60,6 +60,31 @@ def test_it_shows_while_a_run_goes_on_and_keeps_the_last_after_it() -> None:
     assert sensors.looks == looked
 
 
+def test_a_run_that_begins_while_the_last_look_of_the_one_before_takes_long_is_shown() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(Counting):
+        def look(self, now_ns: int, start_ns: int) -> GpuSample:
+            begun.set()
+            go_on.wait(20)
+            return super().look(now_ns, start_ns)
+
+    sensors = Slow()
+    strip = LiveStrip(lambda: [("GPU 0", sensors)], period_s=0.001)
+    strip.start()
+    first = strip._thread
+    assert begun.wait(20)
+    strip.stop()
+    strip.start()
+    go_on.set()
+    assert first is not None
+    first.join(20)
+    sensors.looks = 0
+    sensors.enough.clear()
+    assert sensors.enough.wait(20)
+    strip.stop()
+
+
 def test_every_gauge_has_its_unit_and_all_gpus_share_a_scale() -> None:
     text = strip_html(["GPU 0", "GPU 1"], [[sample(power_w=350.0)], [sample(power_w=700.0)]])
     for gauge in GAUGES:

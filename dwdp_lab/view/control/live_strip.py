@@ -65,8 +65,8 @@ class LiveStrip:
 
     def start(self) -> None:
         """Show, and go on looking in a thread of its own; nothing happens when it already does."""
-        if self._thread is not None and self._thread.is_alive():
-            return
+        if self._thread is not None and self._thread.is_alive() and not self._ended.is_set():
+            return  # one that was told to stop may still be at its last look, and looks no more
         if self._gpus is None:
             self._gpus = self._find()
         self._traces = [deque(maxlen=KEPT) for _ in self._gpus]
