@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from dwdp_lab.scenario.errors import ScenarioError
@@ -84,3 +86,14 @@ def test_a_collective_on_a_mesh_waits_for_its_busiest_pair() -> None:
 def test_an_unknown_profile_is_refused() -> None:
     with pytest.raises(ScenarioError, match="Did you mean 'mi300x'"):
         load_hardware("mi300")
+    with pytest.raises(ScenarioError, match="Did you mean 'h200'"):
+        load_hardware("H200")
+    with pytest.raises(ScenarioError, match="`dwdp-lab calibrate` makes one"):
+        load_hardware("rubin")
+
+
+def test_a_model_given_as_a_profile_is_told_what_a_profile_has(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text('{"hidden_size": 4096}')
+    with pytest.raises(ScenarioError, match=r"hidden_size = 4096: no such field; the fields of a hardware profile are"):
+        load_hardware(str(file))
