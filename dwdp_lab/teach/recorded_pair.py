@@ -38,7 +38,17 @@ def recorded_distance() -> Text:
     header = ("tokens per rank", "pulls start with", "in copies of", "/ DEP", "step", "attention", "experts", "exposed")
     (steps,) = {run.scenario["workload"]["steps"] for run in file.runs}
     words = f"{steps} steps in a row: dwdp's tokens/s over the best DEP's, and its times over those of replicated"
-    return Text(f"{file.shown_provenance}\n{words}\n\n{table(header, rows)}")
+    clocks = f"SM clocks in MHz, dwdp's with pulls that start with attention\n\n{_clocks(file)}"
+    return Text(f"{file.shown_provenance}\n{words}\n\n{table(header, rows)}\n\n{clocks}")
+
+
+def _clocks(file: RunsFile) -> str:
+    """By tokens per rank the clock of each strategy's first run."""
+    found: dict[str, dict[str, str]] = {}
+    for run in file.runs:
+        found.setdefault(_tokens(run), {}).setdefault(run.scenario["strategy"]["name"], _sensors(run.figures)[0])
+    names = tuple(next(iter(found.values())))
+    return table(("tokens per rank", *names), [(tokens, *map(of.get, names)) for tokens, of in found.items()])
 
 
 def recorded_bytes() -> Text:
