@@ -182,7 +182,7 @@ class ModelShape(BaseModel):
     def params(self) -> int:
         """Parameters of the whole model, as a model's card counts them, without norms and biases."""
         attention = self.layers * self.attention.projection_params(self.hidden)
-        dense = self.dense_layers * 3 * self.hidden * self.dense_intermediate
+        dense = (self.layers - self.moe_layers) * 3 * self.hidden * self.dense_intermediate
         experts = (self.experts + self.shared_experts) * self.expert_params + self.experts * self.hidden
         return attention + dense + self.moe_layers * experts + 2 * self.vocab * self.hidden
 
