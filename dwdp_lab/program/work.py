@@ -96,8 +96,10 @@ class WorkModel:
         elements = tokens * heads.query_elements_per_token() + keys * heads.kv_elements_per_token()
         flops = float(pairs * heads.core_flops_per_pair())
         output = heads.output_params(model.hidden)
+        inputs = self._gemm(tokens, heads.projection_params(model.hidden) - output, model.dense_dtype)
+        again = 2.0 * heads.context_params() * sum(chunk.context_tokens for chunk in batch)
         return (
-            self._gemm(tokens, heads.projection_params(model.hidden) - output, model.dense_dtype),
+            inputs._replace(flops=inputs.flops + again),
             # norm (in, out), rotary and cache (q, k, v in, out)
             self._activations(tokens * (2 * model.hidden + 2 * heads.qkv_elements_per_token())),
             Work("attention", model.dtype, flops, elements * model.activation_bytes),

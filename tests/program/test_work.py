@@ -79,6 +79,19 @@ def test_a_prefix_hit_leaves_only_the_new_tokens_to_compute() -> None:
         assert core.flops == pairs * 4 * 4 * 16
 
 
+def test_cached_tokens_of_latent_attention_are_decompressed_again() -> None:
+    """DeepSeek-R1: 512 x 128 heads x (128 + 128) parameters make a token's keys and values of what is cached of it."""
+    scenario = Scenario.create(
+        model="deepseek-r1",
+        group={"ranks": 1},
+        workload={"kind": "explicit", "lengths": [[400]], "prefix_hit": 0.75},
+    )
+    inputs, _, core, output, _ = WorkModel(scenario).attention(scenario.batches.by_rank[0][0], 0)
+    assert inputs.flops + output.flops == 2 * 187_105_280 * 100 + 2 * 512 * 128 * 256 * 300
+    assert core.flops == 2 * 128 * 320 * (100 * 300 + 100 * 101 // 2)
+    assert core.hbm_bytes == 2 * 128 * 320 * (100 + 400)  # queries, outputs; keys, values
+
+
 @pytest.mark.parametrize("skew", [0.0, 1.0])
 def test_expected_rows_of_an_all_to_all_match_drawn_routings(skew: float) -> None:
     ranks, experts, top_k, tokens = 4, 16, 4, 20000
