@@ -230,16 +230,18 @@ class WorkModel:
     def gather_tokens(self, rank: int, step: int) -> Collective:
         """All-gather: every rank gets all tokens."""
         row = self.scenario.model.hidden * self.scenario.model.dispatch_bytes
-        return self._to_all(rank, row * self.scenario.batches.tokens(rank, step))
+        return self._to_all(rank, row * self.scenario.batches.tokens(rank, step))._replace(once_per_node=True)
 
     def reduce_tokens(self, rank: int, step: int) -> Collective:
         """Reduce-scatter: every rank gets the others' partial sums of its own tokens."""
         row = self.scenario.model.hidden * self.scenario.model.activation_bytes
-        return _all_but(rank, [row * tokens for tokens in self.scenario.batches.tokens_by_step[step]])
+        sums = _all_but(rank, [row * tokens for tokens in self.scenario.batches.tokens_by_step[step]])
+        return sums._replace(once_per_node=True)
 
     def gather_weights(self, rank: int) -> Collective:
         """All-gather of a layer's experts: every rank sends those it computes under DEP to all others."""
-        return self._to_all(rank, float(len(self._placement_cuts[rank]) * self.scenario.model.expert_bytes))
+        nbytes = float(len(self._placement_cuts[rank]) * self.scenario.model.expert_bytes)
+        return self._to_all(rank, nbytes)._replace(once_per_node=True)
 
     def all_reduce(self, rank: int, tokens: int) -> Collective:
         """All-reduce of [tokens, H]: every rank sends 2 (N - 1) / N of it, half to add up, half to spread the sums.
@@ -249,7 +251,7 @@ class WorkModel:
         """
         model = self.scenario.model
         nbytes = 2.0 / self.scenario.ranks * tokens * model.hidden * model.activation_bytes
-        return self._to_all(rank, nbytes)._replace(added_up=True)
+        return self._to_all(rank, nbytes)._replace(once_per_node=True)
 
     def message(self, to: int, tokens: int) -> Collective:
         """Hidden states of so many tokens for one other rank."""

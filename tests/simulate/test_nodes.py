@@ -150,6 +150,25 @@ def test_an_all_to_all_takes_what_leaves_the_node_over_what_joins_them() -> None
     assert reached == pytest.approx(51 + far / (0.557 * 10e3))
 
 
+@pytest.mark.parametrize("kind", ["gather_tokens", "reduce_tokens", "gather_weights", "all_reduce"])
+def test_what_every_rank_gets_or_adds_to_crosses_once_for_all_ranks_of_a_node(kind: str) -> None:
+    """Six ranks on nodes of four. The two of the second node need what the four of the first have, half of it each."""
+    scenario = Scenario.create(
+        model={**MODEL, "experts": 12}, group={"ranks": 6}, workload={"cv": 0.0, "tokens_per_rank": 100}
+    )
+    amounts = WorkModel(scenario)
+    tokens, weights = 100 * 256 * 2, 2 * 3 * 256 * 128 * 2
+    sent = {
+        "gather_tokens": ([amounts.gather_tokens(rank, 0) for rank in range(6)], 4 * tokens / 2),
+        "reduce_tokens": ([amounts.reduce_tokens(rank, 0) for rank in range(6)], 4 * tokens / 2),
+        "gather_weights": ([amounts.gather_weights(rank) for rank in range(6)], 4 * weights / 2),
+        # each of the six adds up a sixth of the rows, and then all get it
+        "all_reduce": ([amounts.all_reduce(rank, 600) for rank in range(6)], 2 * 4 * tokens / 2),
+    }
+    collectives, far_bytes = sent[kind]
+    assert CostModel.of(on_nodes(4, 1.0)).collective_us(collectives) == pytest.approx(far_bytes / 1e3)
+
+
 def test_a_second_node_costs_dwdp_more_than_a_larger_group_gains() -> None:
     scenario = Scenario.create(
         model={"preset": "qwen3-30b-a3b", "layers": 4}, workload={"cv": 0.0, "tokens_per_rank": 8192}
