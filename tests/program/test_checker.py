@@ -218,7 +218,17 @@ def test_programs_of_some_ranks_only_are_refused() -> None:
     first, second = build(scenario)
     assert check([first, second], scenario) == []
     for programs in ([first], [second, first], [first, first]):
-        assert "missing" in {hazard.fault for hazard in check(programs, scenario)}
+        found = next(hazard for hazard in check(programs, scenario) if hazard.fault == "missing")
+        assert (found.rank, found.op) == (-1, -1)
+        assert str(found).startswith("the group: programs of ranks [")
+
+
+def test_an_error_names_the_first_hazard_and_counts_the_others() -> None:
+    one, other = (Hazard(0, 0, "missing", name) for name in ("this", "that"))
+    assert [str(ProgramError(hazards)) for hazards in ([one], [one, other, other])] == [
+        "rank 0: this",
+        "rank 0: this (and 2 more)",
+    ]
 
 
 @pytest.mark.parametrize("name", ["dwdp", "dep", "replicated", "weight_gather"])

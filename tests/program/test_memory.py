@@ -29,6 +29,16 @@ def test_deepseek_r1_by_hand() -> None:
     )
 
 
+def test_only_those_that_move_weights_have_slots_for_them() -> None:
+    merged = Scenario.create(model="qwen3-30b-a3b", group={"ranks": 4}, strategy={"weight_view": "merged", "slots": 3})
+    expert = 3 * 2048 * 768 * 2
+    staging = {name: ledger(merged, name).staging for name in ("replicated", "dep", "weight_gather", "dwdp")}  # type: ignore[arg-type]
+    assert staging == {"replicated": 0, "dep": 0, "weight_gather": 3 * 128 * expert, "dwdp": 3 * 128 * expert}
+    split = merged.replace(**{"strategy.weight_view": "split"})
+    assert ledger(split, "dwdp").staging == 3 * 96 * expert
+    assert ledger(merged.replace(group={"ranks": 1}), "dwdp").staging == 0
+
+
 def test_quantised_projections_and_dense_layers_by_hand() -> None:
     scenario = Scenario.create(model="deepseek-r1-nvfp4", group={"ranks": 1}, workload={"tokens_per_rank": 1})
     held, router = ledger(scenario, "replicated"), 7168 * 256 * 2

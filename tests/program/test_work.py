@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dwdp_lab.program.build import build
 from dwdp_lab.program.work import WorkModel, windowed_pairs
+from dwdp_lab.scenario.batches import Chunk
 from dwdp_lab.scenario.router import visit_probability
 from dwdp_lab.scenario.scenario import Scenario
 
@@ -54,6 +55,50 @@ def test_replicated_experts_of_qwen3_by_hand() -> None:
     assert products.flops == 2 * 3 * 2048 * 768 * 8 * 16384
     assert products.hbm_bytes == pytest.approx(128 * 3 * 2048 * 768 * 2)
     assert activations.hbm_bytes == 2 * 16384 * (8 * (3 * 2048 + 3 * 768) + 3 * 2048)
+
+
+def test_attention_of_qwen3_by_hand() -> None:
+    """32 query heads and 4 of keys and values, 128 wide: 500 tokens after 1,500 that are cached, and 100 after none."""
+    scenario = Scenario.create(model="qwen3-30b-a3b")
+    batch = (Chunk(0, 1500, 500), Chunk(1, 0, 100))
+    inputs, before, core, output, after = WorkModel(scenario).attention(batch, 0)
+    assert inputs.flops == 2 * 600 * 2048 * (32 + 2 * 4) * 128
+    assert inputs.hbm_bytes == 2 * 2048 * (32 + 2 * 4) * 128
+    assert before.hbm_bytes == 2 * 600 * (2 * 2048 + 2 * (32 + 2 * 4) * 128)  # the norm, then rotary and cache
+    assert core.flops == (500 * 1500 + 500 * 501 // 2 + 100 * 101 // 2) * 2 * 32 * (128 + 128)
+    assert core.hbm_bytes == 2 * (600 * 2 * 32 * 128 + 2100 * 2 * 4 * 128)  # queries, outputs; keys, values
+    assert (output.flops, output.hbm_bytes) == (2 * 600 * 2048 * 32 * 128, 2 * 2048 * 32 * 128)
+    assert after.hbm_bytes == 2 * 600 * 3 * 2048
+
+
+def test_a_window_limits_every_other_layer() -> None:
+    """gpt-oss: 128 tokens in layers 0, 2, 4, ...; of the cached ones no more are read, too."""
+    scenario = Scenario.create(model="gpt-oss-120b")
+    batch = (Chunk(0, 1000, 200),)
+    _, _, near, *_ = WorkModel(scenario).attention(batch, 2)
+    _, _, far, *_ = WorkModel(scenario).attention(batch, 3)
+    per_pair, per_query, per_key = 4 * 64 * 64, 2 * 64 * 64, 2 * 8 * 64
+    assert near.flops == 200 * 128 * per_pair
+    assert near.hbm_bytes == 2 * (200 * per_query + (200 + 128) * per_key)
+    assert far.flops == (200 * 1000 + 200 * 201 // 2) * per_pair
+    assert far.hbm_bytes == 2 * (200 * per_query + 1200 * per_key)
+
+
+def test_other_work_of_a_layer_by_hand() -> None:
+    r1 = WorkModel(Scenario.create(model="deepseek-r1", group={"ranks": 4}))
+    mlp, unfused = r1.dense(100)
+    assert (mlp.flops, mlp.hbm_bytes) == (2 * 100 * 3 * 7168 * 18432, 2 * 3 * 7168 * 18432)
+    # norm and residual (five rows of the hidden state), SwiGLU (two in, one out)
+    assert unfused.hbm_bytes == 2 * 100 * (5 * 7168 + 3 * 18432)
+    router, norm = r1.route(100)
+    assert (router.flops, router.hbm_bytes) == (2 * 100 * 7168 * 256, 2 * 7168 * 256)
+    assert norm.hbm_bytes == 2 * 100 * 2 * 7168
+    expert = 3 * 7168 * 2048
+    _, shared, _ = r1.experts(100)
+    assert (shared.flops, shared.hbm_bytes) == (2 * 100 * expert, expert * (1 + 4 / 128**2))
+    (merged,) = r1.merge()
+    assert (merged.flops, merged.hbm_bytes) == (0, 2 * 64 * expert * (1 + 4 / 128**2))
+    assert r1.attention((), 0) == r1.dense(0) == r1.route(0) == r1.experts(0) == ()
 
 
 def test_deepseek_attention_by_hand() -> None:
