@@ -9,7 +9,7 @@ from any_scenario import scenarios
 from hypothesis import given, settings
 
 from dwdp_lab.program.build import build
-from dwdp_lab.program.checker import Hazard, ProgramError, check, verify
+from dwdp_lab.program.checker import Hazard, ProgramError, check, check_program, verify
 from dwdp_lab.program.dep import dep
 from dwdp_lab.program.dwdp import dwdp
 from dwdp_lab.program.operation import Op, Program
@@ -253,6 +253,19 @@ def test_experts_need_their_weights() -> None:
     assert any(h.fault == "stale read" for h in same_slot)
     elsewhere = _planted(lambda op, _: op._replace(layer=7) if op.kind == "pull" and op.layer == 2 else op)
     assert {h.fault for h in elsewhere} >= {"not there", "stale read"}
+
+
+def test_two_writes_without_an_order_are_found_though_nothing_reads_in_between() -> None:
+    """A gather brings the rank's own experts too, on another lane than what merges them."""
+
+    def merging(waits: tuple[str, ...]) -> Program:
+        gather = Op("gather_weights", "comm", 0, 0, (), "gathered", slot=0)
+        return Program(0, (gather, Op("merge", "compute", 0, 0, waits, slot=0)))
+
+    (found,) = check_program(merging(()))
+    assert (found.op, found.fault) == (1, "overwrite")
+    assert "together with the gather_weights of layer 0" in found.message
+    assert check_program(merging(("gathered",))) == []
 
 
 def test_weights_may_stay_in_their_slots_across_steps() -> None:
