@@ -243,6 +243,9 @@ def test_local_experts_are_merged_whatever_the_scenario_calls_the_strategy(name:
         return (op for op in dwdp(rank) if op.kind != "merge")
 
     assert any("local part" in hazard.message for hazard in check(build(scenario, forgetful), scenario))
+    alone = build(scenario, forgetful)[0]  # nothing says that its view is merged
+    assert check_program(alone) == []
+    assert check_program(alone, view_is_merged=True)
 
 
 def test_experts_need_their_weights() -> None:

@@ -12,7 +12,13 @@ from dwdp_lab.scenario.scenario import Scenario
 
 @pytest.mark.parametrize(
     ("ranks", "nbytes"),
-    [(2, 32 * MIB), (5, 32 * MIB), (6, 256 * MIB // 10 // 256 * 256), (9, 16 * MIB), (72, 256 * MIB // 142 // 256 * 256)],
+    [
+        (2, 32 * MIB),
+        (5, 32 * MIB),
+        (6, 256 * MIB // 10 // 256 * 256),
+        (9, 16 * MIB),
+        (72, 256 * MIB // 142 // 256 * 256),
+    ],
 )
 def test_places_are_of_32_mib_until_all_would_take_256(ranks: int, nbytes: int) -> None:
     assert place_bytes(ranks) == nbytes

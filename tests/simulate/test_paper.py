@@ -91,6 +91,12 @@ def test_the_summary_tells_fitted_from_predicted() -> None:
     summary = {one.name: one for one in summarise(tables)}
     assert summary["Table 1, fitted rows"].mean_absolute < 0.02
     assert summary["Table 2"].worst == 0
+    assert [(one.name, one.numbers) for one in summarise(tables) if "Table 3" in one.name or "3c" in one.name] == [
+        ("- without 3c's standard deviations", 12),
+        ("- 3c's standard deviations", 1),  # the others are kept back
+        ("Table 3, TTFT", 9),
+        ("- without 3c's standard deviations", 8),
+    ]
     assert summary["Tables 3 and 4, tokens/GPU"].numbers == 13
     assert abs(summary["Tables 3 and 4, tokens/GPU"].worst) >= summary["Tables 3 and 4, tokens/GPU"].mean_absolute
     missing = account(tables)
