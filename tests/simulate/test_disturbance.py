@@ -63,3 +63,16 @@ def test_a_rank_that_reads_while_it_is_read_from_is_disturbed_once(links: Links)
     assert links.disturbed(0, 11.0) == (11.0, 1.0)
     assert links.run(20.0) == (12.0, 0)
     assert links.disturbed(0, 20.0) == (12.0, 0.0)
+
+
+def test_a_pull_over_a_link_of_its_own_takes_all_its_stages() -> None:
+    links = PrivateLinks(10.0)
+    links.start(1, [Stage(((0, 100.0),)), Stage(((2, 20.0), (3, 30.0)))], 0.0)
+    assert links.run(40.0) == (15.0, 1)
+
+
+def test_two_sources_on_another_node_give_one_reader_no_more_than_reaches_it() -> None:
+    """Each could give 5, and 5 is all that rank 0 gets from other nodes; a neighbour's 50 come beside it."""
+    links = SharedLinks(4, 10.0, 10.0, None, NODES)
+    links.start(0, [Stage(((2, 50.0), (3, 50.0))), Stage(((1, 50.0), (2, 50.0)))], 0.0)
+    assert links.run(60.0) == (20.0 + 10.0, 0)
