@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dwdp_lab.cli.output import add_json_option, check_json, console_for, working, write_json
+from dwdp_lab.cli.tables import print_table
 from dwdp_lab.scenario.errors import ScenarioError, nearest
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def call(options: argparse.Namespace) -> int:
             _tell(console, outcome)
     write_json(options, {"parts": [_plain(one) for one in ended]})
     if options.json != "-":
-        console.print(_table(ended))
+        print_table(console, _table(ended))
     return int(any(one.status == "failed" for one in ended))
 
 

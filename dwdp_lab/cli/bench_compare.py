@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dwdp_lab.cli.output import add_json_option, check_json, check_writable, emit, working, write_text
+from dwdp_lab.cli.tables import print_table
 from dwdp_lab.scenario.errors import ScenarioError
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def show(console: Console, compared: Compared) -> None:
     """A table per file, and the errors."""
     for name, (file, rows, errors) in compared.items():
         console.print(f"{name}: {file.title}; {file.shown_provenance}", markup=False, soft_wrap=True)
-        console.print(_table(rows))
+        print_table(console, _table(rows))
         signs = f"{errors.signs_right} of {errors.signs}" if errors.signs else "none that tells"
         console.print(
             f"{errors.runs} runs: median error {100 * errors.median:.1f} %, worst {100 * errors.worst:+.1f} % "

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dwdp_lab.cli.output import add_json_option, check_json, console_for, emit, working
+from dwdp_lab.cli.tables import print_table
 from dwdp_lab.scenario.errors import ScenarioError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def call(options: argparse.Namespace) -> int:
             if options.tune:
                 tuned, table = run_tuning(plan, say)
                 figures["tuned"] = {"table": table.name, "entries": [one.entry() for one in tuned]}
-                console.print(_tuned_table(tuned))
+                print_table(console, _tuned_table(tuned))
                 console.print(f"kept in {table}", markup=False, soft_wrap=True)
             figures |= run_bench(plan, say)
     except ArithmeticError as error:
@@ -139,9 +140,9 @@ def _show(console: Console, figures: dict[str, Any]) -> None:
         soft_wrap=True,
     )
     if figures["grouped"]:
-        console.print(_grouped_table(figures["grouped"]))
+        print_table(console, _grouped_table(figures["grouped"]))
     if figures["layers"]:
-        console.print(_layer_table(figures["layers"]))
+        print_table(console, _layer_table(figures["layers"]))
     mean = figures["summary"]["torch_time_over_ours_geometric_mean"]
     if mean is not None:
         least = figures["summary"]["torch_time_over_ours_least"]

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dwdp_lab.cli.output import add_json_option, check_json, check_writable, console_for, emit, working, write_text
+from dwdp_lab.cli.tables import print_table
 from dwdp_lab.scenario.errors import ScenarioError
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def show(console: Console, found: Calibrated, out: Path) -> None:
             table.add_row(kind, f"{gbps:.4g} GB/s, {exchange.fixed_us.value:.3g} us each")
         for unit, ratio in reached.copy_slowdown.items():
             table.add_row(f"{unit} beside a pull", f"{ratio.value:.3f} times as long")
-    console.print(table)
+    print_table(console, table)
     errors = ", ".join(f"{name} {100 * error:.1f} %" for name, error in found.errors().items())
     console.print(
         f"median error of the fit to its own samples: {errors}; passes differ by {100 * found.spread:.0f} %; "

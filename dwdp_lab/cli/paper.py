@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table as Printed
 
 from dwdp_lab.cli.output import add_json_option, check_json, emit, working
+from dwdp_lab.cli.tables import print_table
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -51,12 +52,12 @@ def call(options: argparse.Namespace) -> int:
 
     def show(console: Console) -> None:
         for table in tables:
-            console.print(_printed(table))
-        console.print(_summary(summary))
+            print_table(console, _printed(table))
+        print_table(console, _summary(summary))
         for paragraph in missing:
             console.print(f"- {paragraph}")
         if tried:
-            console.print(_tried(tried))
+            print_table(console, _tried(tried))
             for one in tried:
                 console.print(f"- {one.name}: {one.words}")
 

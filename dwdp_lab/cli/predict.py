@@ -12,6 +12,7 @@ from rich.console import Console
 from dwdp_lab.cli import predict_tables as tables
 from dwdp_lab.cli.output import add_json_option, check_json, emit, working
 from dwdp_lab.cli.scenario_options import add_physics_option, add_scenario_options, physics_from, scenario_from
+from dwdp_lab.cli.tables import print_table
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
 
@@ -100,7 +101,7 @@ def call(options: argparse.Namespace) -> int:
         shown += [tables.small_batches(rows)] if rows else []
         tables.say_scenario(console.print, prediction)
         for table in shown:
-            console.print(table)
+            print_table(console, table)
         tables.say_best(console.print, prediction)
 
     figures = prediction.to_dict()
@@ -122,6 +123,10 @@ def predicted_scenario(options: argparse.Namespace) -> Scenario:
     if told and any(name in given for name in BY_TOKENS):
         option = f"--{told[0].replace('_', '-')}"
         raise ScenarioError(option, given[told[0]], "goes with --isl, not with --tokens or --cv", "leave one out")
+    if "isl" in given and "cv" in given and "tokens" not in given:
+        raise ScenarioError(
+            "--cv", given["cv"], "needs --tokens beside it, the mean tokens per rank and pass", "give both, or neither"
+        )
     assignments = [f"{OPTIONS[name][0]}={value}" for name, value in given.items()]
     if options.scenario is None:
         workload = BALANCED if any(name in given for name in BY_TOKENS) else LIKE_THE_PAPER

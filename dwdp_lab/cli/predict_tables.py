@@ -24,7 +24,8 @@ def _table(title: str, columns: Iterable[str]) -> Table:
 
 def strategies(prediction: Prediction) -> Table:
     """Every strategy's step."""
-    columns = ("strategy", "step ms", "tokens/s per GPU", "exposed copy", "wait on peers", "bound", "memory GB")
+    waits = ("exchange", "exposed copy", "wait on peers")
+    columns = ("strategy", "step ms", "tokens/s per GPU", *waits, "bound", "memory GB")
     table = _table("milliseconds per step, mean over ranks", columns)
     table.columns[0].justify = "left"
     for name, figures in prediction.strategies.items():
@@ -32,10 +33,11 @@ def strategies(prediction: Prediction) -> Table:
             name,
             short(figures.step_ms),
             f"{figures.tokens_per_s_per_gpu:,.0f}",
+            short(figures.communication_ms),
             short(figures.exposed_copy_ms),
             short(figures.wait_on_peers_ms),
             figures.bound,
-            f"{prediction.memory[name].total / 1e9:.0f}",
+            _gb(prediction.memory[name].total / 1e9),
         )
     return table
 
@@ -43,7 +45,7 @@ def strategies(prediction: Prediction) -> Table:
 def groups(prediction: Prediction) -> Table:
     """DEP and DWDP over the size of the group."""
     columns = ("N", "nodes", "DEP tokens/s per GPU", "DWDP", "DWDP / DEP", "exposed copy ms", "DWDP memory GB", "fits")
-    table = _table("over the ranks of a group, two steps each", columns)
+    table = _table("over the ranks of a group, order and slices as given, two steps each", columns)
     for row in prediction.over_ranks:
         table.add_row(
             str(row.ranks),
@@ -52,7 +54,7 @@ def groups(prediction: Prediction) -> Table:
             f"{row.dwdp_tokens_per_s_per_gpu:,.0f}",
             f"{row.dwdp_over_dep:.3f}",
             short(row.dwdp_exposed_copy_ms),
-            f"{row.dwdp_memory_gb:.0f}",
+            _gb(row.dwdp_memory_gb),
             "yes" if row.fits else "no",
         )
     return table
@@ -66,14 +68,25 @@ def tried(prediction: Prediction) -> Table:
         table.add_row(
             str(one.local_experts),
             f"{one.pulled_per_peer:.4g}",
-            one.peer_order,
-            _slices(one.slice_bytes),
+            *((one.peer_order, _slices(one.slice_bytes)) if one.pulled_per_peer else ("-", "-")),
             short(one.step_ms),
             short(one.exposed_copy_ms),
-            f"{one.memory_gb:.0f}",
+            _gb(one.memory_gb),
             "yes" if one.fits else "no",
         )
     return table
+
+
+def _gb(gigabytes: float) -> str:
+    return f"{gigabytes:.0f}" if gigabytes >= 10 else f"{gigabytes:.2g}"
+
+
+def _count(number: int) -> str:
+    """`671 billion`, `221,400`."""
+    for size, word in ((10**9, "billion"), (10**6, "million")):
+        if number >= size:
+            return f"{number / size:,.4g} {word}"
+    return f"{number:,}"
 
 
 def _slices(slice_bytes: int | None) -> str:
@@ -107,7 +120,7 @@ def say_scenario(say: Any, prediction: Prediction) -> None:
     shared = f" and {model.shared_experts} shared" if model.shared_experts else ""
     rest = f"attention and dense MLPs in {model.dense_dtype}, activations" if model.dense_dtype else "the rest"
     say(
-        f"{model.name}: {model.params / 1e9:,.4g} billion parameters, {model.layers} layers{dense}, {model.experts} "
+        f"{model.name}: {_count(model.params)} parameters, {model.layers} layers{dense}, {model.experts} "
         f"experts{shared} in {model.expert_dtype}, {model.top_k} a token; {rest} in {model.dtype}"
     )
     passes = [batch for by_step in batches.by_rank for batch in by_step]
@@ -126,6 +139,7 @@ def say_best(say: Any, prediction: Prediction) -> None:
     best = prediction.best
     found = "best found" if best.fits else "does not fit; best found in as much memory"
     slices = "no slices" if best.slice_bytes is None else f"slices of {_slices(best.slice_bytes)}"
+    pulls = f"{best.peer_order} order, {slices}" if best.pulled_per_peer else "nothing to pull"
     crossover = prediction.crossover_tokens
     say(f"DWDP / DEP: {prediction.dwdp_over_dep:.3f} tokens per GPU")
     if prediction.scenario.ranks == 1:
@@ -137,7 +151,7 @@ def say_best(say: Any, prediction: Prediction) -> None:
         )
         say(f"DWDP pays from {tokens}{fewer}")
     say(
-        f"{found}: L = {best.local_experts}, P = {best.pulled_per_peer:g}, {best.peer_order} order, {slices}: "
+        f"{found}: L = {best.local_experts}, P = {best.pulled_per_peer:.4g}, {pulls}: "
         f"{short(best.step_ms)} ms a step, {short(best.given_ms)} as given"
     )
     say(f"[bold]{prediction.advice}[/bold]")

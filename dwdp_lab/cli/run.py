@@ -24,6 +24,7 @@ from dwdp_lab.cli.output import (
     write_text,
 )
 from dwdp_lab.cli.scenario_options import add_physics_option, add_scenario_options, physics_from, scenario_from
+from dwdp_lab.cli.tables import print_table
 from dwdp_lab.program.build import STRATEGIES
 from dwdp_lab.scenario.errors import ScenarioError, nearest
 from dwdp_lab.scenario.scenario import Scenario
@@ -118,7 +119,7 @@ def call(options: argparse.Namespace) -> int:
 
 def _show(console: Console, results: list[dict[str, Any]]) -> None:
     """The table, and what a reader must know beside it: which profile and physics, or who shared a core."""
-    console.print(_table(results))
+    print_table(console, _table(results))
     for note in dict.fromkeys(note for result in results for note in result["notes"]):
         console.print(f"- {note}", markup=False, soft_wrap=True)
 

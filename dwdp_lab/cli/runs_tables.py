@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from dwdp_lab.cli.tables import print_table
+
 if TYPE_CHECKING:
     from dwdp_lab.measure.runs.recorded_runs import Row, RunsFile
 
@@ -18,9 +20,9 @@ def show_runs(console: Console, file: RunsFile) -> None:
         markup=False,
         soft_wrap=True,
     )
-    console.print(_steps(file))
+    print_table(console, _steps(file))
     if any(row.step_over_replicated is not None for row in file.summary):
-        console.print(_beside(file))
+        print_table(console, _beside(file))
     for note in dict.fromkeys([*file.notes, *(note for run in file.runs for note in run.notes)]):
         console.print(f"- {note}", markup=False, soft_wrap=True)
 

@@ -76,7 +76,7 @@ def _read(answer: IO[bytes], deadline: float, stopped: threading.Event) -> bytes
 
 def _end(process: subprocess.Popen[bytes], patient: bool) -> str:
     """Kill the process and what it started; how it ended. `patient` lets it end by itself first."""
-    from dwdp_lab.execute.rank_group import how_it_ended
+    from dwdp_lab.execute.failures import how_it_ended
 
     for wait_s in (KILLED_S if patient else 0.0, KILLED_S):
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -21,6 +21,10 @@ Received = tuple[Any, list[int]]
 """A message and the file descriptors that came with it, which the receiver must close."""
 
 
+class FilesMissing(RuntimeError):  # noqa: N818 - it reads as what it reports
+    """Announced files did not come, although the other end is there. No OSError, which tells that it is gone."""
+
+
 class Channel:
     """Messages in both directions. Any thread may send; one thread at a time may receive."""
 
@@ -43,13 +47,18 @@ class Channel:
                         socket.send_fds(line, [b"f"], [fd])
 
     def receive(self) -> Received:
-        """Raises EOFError or OSError when the other end is gone."""
+        """Raises EOFError or OSError when the other end is gone, and FilesMissing."""
         message, expected = pickle.loads(self._connection.recv_bytes())
         fds: list[int] = []
         if expected:
-            with socket.fromfd(self.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as line:
-                for _ in range(expected):
-                    fds.append(_receive_fd(line))
+            try:
+                with socket.fromfd(self.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as line:
+                    for _ in range(expected):
+                        fds.append(_receive_fd(line))
+            except BaseException:  # who is left with them would keep what they stand for, such as memory of a GPU
+                for fd in fds:
+                    os.close(fd)
+                raise
         return message, fds
 
     def close(self) -> None:
@@ -66,7 +75,10 @@ def _receive_fd(line: socket.socket) -> int:
             item.frombytes(content[: item.itemsize])
             os.set_inheritable(item[0], False)
             return item[0]
-    raise OSError("a file was announced but did not come: this process may have no free file descriptor")
+    raise FilesMissing(
+        "a file was announced but did not come: this process may have no free file descriptor; raise its limit "
+        "(ulimit -n)"
+    )
 
 
 class Door:

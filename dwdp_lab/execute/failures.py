@@ -1,6 +1,9 @@
-"""What a run that did not end well raises in the session that asked for it."""
+"""What a run that did not end well raises in the session that asked for it, and how a process ended."""
 
 from __future__ import annotations
+
+import contextlib
+import signal
 
 
 class RunStopped(RuntimeError):  # noqa: N818 - a stop is no error
@@ -24,3 +27,12 @@ class RankFailed(RuntimeError):  # noqa: N818 - reads better where it is caught
 
     def __reduce__(self) -> tuple[type[RankFailed], tuple[int | None, str, str]]:
         return type(self), (self.rank, self.traceback_text, self.log_tail)
+
+
+def how_it_ended(returncode: int) -> str:
+    """`killed by SIGKILL`, `ended with exit code 3`."""
+    if returncode < 0:
+        with contextlib.suppress(ValueError):
+            return f"killed by {signal.Signals(-returncode).name}"
+        return f"killed by signal {-returncode}"
+    return f"ended with exit code {returncode}"

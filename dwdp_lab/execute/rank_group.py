@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dwdp_lab.execute.channel import Channel, Door
-from dwdp_lab.execute.failures import RankFailed, RunStopped
+from dwdp_lab.execute.failures import RankFailed, RunStopped, how_it_ended
 from dwdp_lab.execute.launch import Launcher, RankMachineName, launch
 from dwdp_lab.execute.messages import Failed, Gather, Gathered, Hello, Ready
 from dwdp_lab.execute.run_folder import log_tail, make_run_folder, remove_run_folder, socket_path
@@ -232,15 +232,6 @@ def _speaking(channels: dict[int, Channel], timeout_s: float | None) -> list[int
     rank_of = {channel.fileno(): rank for rank, channel in channels.items()}
     ready = wait(list(rank_of), timeout_s)
     return [rank for fd, rank in rank_of.items() if fd in ready]
-
-
-def how_it_ended(returncode: int) -> str:
-    """`killed by SIGKILL`, `ended with exit code 3`."""
-    if returncode < 0:
-        with contextlib.suppress(ValueError):
-            return f"killed by {signal.Signals(-returncode).name}"
-        return f"killed by signal {-returncode}"
-    return f"ended with exit code {returncode}"
 
 
 def _kill(pid: int, process: subprocess.Popen[bytes] | None) -> None:

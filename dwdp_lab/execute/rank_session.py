@@ -7,7 +7,8 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,6 +29,8 @@ class RankSession:
         self.rank = rank
         self.ranks = ranks
         self.folder = folder
+        self.before_leaving: list[Callable[[], object]] = []
+        """Called, in the thread that listens, when this process ends with its connection. They must not take long."""
         self.orders: queue.SimpleQueue[Order | Job] = queue.SimpleQueue()
         self._gathered: queue.SimpleQueue[tuple[Gathered, list[int]]] = queue.SimpleQueue()
         threading.Thread(target=self._listen, name="session", daemon=True).start()
@@ -49,6 +52,9 @@ class RankSession:
     def leave(self, code: int) -> NoReturn:
         """End this process. Every rank removes the run folder, so that the last one leaves nothing."""
         remove_run_folder(self.folder)
+        for last_act in self.before_leaving:
+            with suppress(Exception):
+                last_act()
         os._exit(code)
 
     def gather(self, name: str, value: Any, fds: Sequence[int] = ()) -> tuple[tuple[Any, ...], list[int]]:

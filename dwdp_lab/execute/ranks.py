@@ -166,12 +166,21 @@ class Ranks:
 
     def stop(self) -> None:
         """End all rank processes and remove what they used. A run in another thread raises RunStopped."""
+        if self._running_thread == threading.get_ident():
+            self._kill()  # called by the progress callback: `run` notices, and cleans up
+            return
+        if not self._in_use.acquire(blocking=False):
+            self._kill()  # who uses them hears of it
+            self._in_use.acquire()
+        # else they end by themselves, and so can end what they have started
+        try:
+            self._end()
+        finally:
+            self._in_use.release()
+
+    def _kill(self) -> None:
         if (group := self._group) is not None:
             group.kill()
-        if self._running_thread == threading.get_ident():
-            return  # called by the progress callback: `run` notices, and cleans up
-        with self._in_use:
-            self._end()
 
     def restart(self) -> Self:
         """Stop, and start new processes."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from dwdp_lab.execute.garbage import keep_what_is_loaded
 from dwdp_lab.execute.launch import MACHINE_VARIABLE
 from dwdp_lab.execute.messages import Finished, Job, Order, Ready
 from dwdp_lab.execute.perform import perform
@@ -24,6 +25,7 @@ def serve(session: RankSession) -> None:
     # a copy lane that wakes up should not wait 5 ms for the compute lane to let go of the interpreter
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     environment, run_order = _start(session)
+    keep_what_is_loaded()
     session.channel.send(Ready(environment))
     while True:
         order = session.orders.get()

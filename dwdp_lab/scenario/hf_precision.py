@@ -40,7 +40,8 @@ def expert_dtype(config: Mapping[str, Any], dtype: Precision) -> Precision:
         "model.quantization_config",
         said,
         "must name one of the formats nvfp4, mxfp4, fp8",
-        "remove quantization_config and set expert_dtype beside it to study the model all the same",
+        "to study the model all the same, remove quantization_config from a copy of the config and set "
+        "model.expert_dtype to a format of as many bits (mxfp4 for 4)",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -64,9 +65,16 @@ def _base(value: object, field: str) -> dict[str, Any]:
             field,
             str(value),
             f"no such preset or file; {_forms()}",
-            nearest(str(value), shipped("models", ".json")),
+            _where_to_find(str(value)),
         )
     return shape_fields(_read(path, field), path.parent.name if path.name == "config.json" else path.stem)
+
+
+def _where_to_find(name: str) -> str:
+    """What to do about a name that is neither a preset nor here: it may be a repository of the Hugging Face Hub."""
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.endswith(".json"):
+        return f"if it is a repository of the Hugging Face Hub: `hf download {name} config.json --local-dir .` first"
+    return nearest(name, shipped("models", ".json"))
 
 
 def _preset(name: object, field: str) -> dict[str, Any]:

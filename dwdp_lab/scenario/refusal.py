@@ -12,12 +12,16 @@ from dwdp_lab.scenario.errors import MISSING, ScenarioError, nearest
 
 
 def refusal(
-    error: ValidationError, model: type[BaseModel], given: Mapping[str, Any], prefix: str = ""
+    error: ValidationError,
+    model: type[BaseModel],
+    given: Mapping[str, Any],
+    prefix: str = "",
+    whole: str = "a scenario",
 ) -> ScenarioError:
     """The first of pydantic's errors about `given` as a ScenarioError; a validator's own comes as it is.
 
     A missing field is told only when nothing else is wrong: next to an unknown field it is the same mistake.
-    `prefix` is where `model` sits in the scenario (`model` for a ModelShape read on its own).
+    `prefix` is where `model` sits in the scenario (`model` for a ModelShape read on its own), `whole` what `given` is.
     """
     first = min(error.errors(include_url=False), key=lambda each: each["type"] == "missing")
     raised = first.get("ctx", {}).get("error")
@@ -31,14 +35,23 @@ def refusal(
     if first["type"] == "extra_forbidden":
         parents, home = _place(model, first["loc"][:-1])
         known = [name for each in models_of(home) for name in each.model_fields]
-        where = _dotted(prefix, parents) or "a scenario"
+        where = _dotted(prefix, parents) or whole
         if models_of(home) and tag_of(models_of(home)[0]):
             where += f" of kind {tag_of(models_of(home)[0])}"
         says = f"no such field; the fields of {where} are {', '.join(known)}"
-        return ScenarioError(field, value, says, nearest(str(path[-1]), known))
+        deeper = _deeper(str(path[-1]), model) if len(path) == 1 else ""
+        return ScenarioError(field, value, says, deeper or nearest(str(path[-1]), known))
     if first["type"] == "missing":
         return ScenarioError(field, MISSING, f"is missing; it must be {allowed(kind)}", "add it")
     return ScenarioError(field, value, str(raised) if raised else f"must be {allowed(kind)}")
+
+
+def _deeper(name: str, model: type[BaseModel]) -> str:
+    """`did you mean 'strategy.slots'?` for `slots`: a field that lies one level deeper."""
+    for parent, info in model.model_fields.items():
+        if any(name in inner.model_fields for inner in models_of(info.annotation)):
+            return f"did you mean '{parent}.{name}'?"
+    return ""
 
 
 def _dotted(prefix: str, path: Sequence[object]) -> str:

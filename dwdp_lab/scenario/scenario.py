@@ -134,17 +134,17 @@ def read_yaml(source: str | Path) -> dict[str, Any]:
     try:
         text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
         fields = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise ScenarioError("scenario", str(source), f"cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ScenarioError(
             "scenario", str(source), f"cannot be read as YAML: {' '.join(str(error).split())}"
         ) from None
     if not isinstance(fields, dict):
-        raise ScenarioError(
-            "scenario",
-            fields,
-            "needs a mapping of fields, such as `model: tiny`",
-            "a file is given as a Path",
-        )
+        needs = "needs a mapping of fields, such as `model: tiny`"
+        if isinstance(source, Path):
+            raise ScenarioError("scenario", str(source), f"{needs}; what it holds is {fields!r:.40}")
+        raise ScenarioError("scenario", fields, needs, "a file is given as a Path")
     return fields
 
 

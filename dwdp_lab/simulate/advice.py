@@ -23,16 +23,19 @@ SPOKEN: dict[StrategyName, str] = {
 def advise(
     *,
     tokens_per_s: Mapping[StrategyName, float],
+    dep_exchange: float,
     dep_wait: float,
     dwdp_exposed: float,
     crossover_tokens: int | None,
     memory_gb: Mapping[StrategyName, float],
+    one_slot_gb: float,
     capacity_gb: float,
     best: Best,
 ) -> str:
     """What to do, why, and the one change that would help.
 
-    `tokens_per_s` are per GPU, `memory_gb` per rank; `dep_wait` and `dwdp_exposed` are shares of the step.
+    `tokens_per_s` are per GPU, `memory_gb` per rank, `one_slot_gb` what DWDP needs with one staging slot;
+    `dep_exchange` (of tokens), `dep_wait` and `dwdp_exposed` are shares of the step.
     """
     if memory_gb["replicated"] <= capacity_gb:
         fits = f"all of them fit into a GPU's memory ({memory_gb['replicated']:.0f} of {capacity_gb:.0f} GB)"
@@ -43,15 +46,16 @@ def advise(
         return f"Use {SPOKEN[fastest]}: {gain:.2f} times the tokens per GPU of replicated experts, though {fits}."
     dwdp_over_dep = tokens_per_s["dwdp"] / tokens_per_s["dep"]
     if memory_gb["dwdp"] > capacity_gb:
-        return _without_dwdp(tokens_per_s, memory_gb, capacity_gb)
+        return _without_dwdp(tokens_per_s, memory_gb, one_slot_gb, capacity_gb)
     rival, gain = _fastest_other(tokens_per_s, memory_gb, capacity_gb)
     if rival is not None and gain >= 1 + CLEAR:
         beaten = "DWDP" if dwdp_over_dep >= 1 else "DEP"
         return f"Use {SPOKEN[rival]}: {gain:.2f} times the tokens per GPU of {beaten}, the faster of DWDP and DEP."
     if dwdp_over_dep >= 1 + CLEAR:
-        why = f"DEP waits on peers for {100 * dep_wait:.0f} % of its step"
+        why = f"DEP exchanges tokens for {100 * dep_exchange:.0f} % of its step and waits on peers for "
+        why += f"{100 * dep_wait:.0f} %"
         if dwdp_exposed < 0.01:
-            why += " and the pulls are hidden"
+            why += ", and the pulls are hidden"
         return f"Use DWDP: {dwdp_over_dep:.2f} times the tokens per GPU of DEP, as {why}{_better(best)}."
     needs = (
         "no pass that was tried is long enough to hide the pulls"
@@ -67,10 +71,14 @@ def advise(
 
 
 def _without_dwdp(
-    tokens_per_s: Mapping[StrategyName, float], memory_gb: Mapping[StrategyName, float], capacity_gb: float
+    tokens_per_s: Mapping[StrategyName, float],
+    memory_gb: Mapping[StrategyName, float],
+    one_slot_gb: float,
+    capacity_gb: float,
 ) -> str:
     """What to do where DWDP does not fit: the fastest that does, DEP unless something else is clearly faster."""
-    needs = f"DWDP needs {memory_gb['dwdp']:.0f} GB per rank and a GPU has {capacity_gb:.0f} GB"
+    one_slot = f" ({one_slot_gb:.0f} with one staging slot, strategy.slots=1)" if one_slot_gb <= capacity_gb else ""
+    needs = f"DWDP needs {memory_gb['dwdp']:.0f} GB per rank{one_slot} and a GPU has {capacity_gb:.0f} GB"
     fitting = [name for name in tokens_per_s if memory_gb[name] <= capacity_gb]
     if not fitting:
         return f"Use more ranks or a smaller format: {needs}."

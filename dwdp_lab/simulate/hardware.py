@@ -158,7 +158,7 @@ def load_hardware(name_or_path: str) -> Hardware:
             "hardware",
             name_or_path,
             f"neither a profile ({', '.join(known)}) nor a file",
-            nearest(name_or_path, known),
+            nearest(name_or_path.lower(), known) or "`dwdp-lab calibrate` makes one of a machine",
         )
     try:
         fields: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -169,4 +169,4 @@ def load_hardware(name_or_path: str) -> Hardware:
     try:
         return Hardware.model_validate(fields)
     except ValidationError as error:
-        raise refusal(error, Hardware, fields) from None
+        raise refusal(error, Hardware, fields, whole="a hardware profile") from None

@@ -33,6 +33,7 @@ class StrategyFigures:
     step_ms: float
     tokens_per_s_per_gpu: float
     bound: Bound
+    communication_ms: float
     exposed_copy_ms: float
     wait_on_peers_ms: float
 
@@ -64,10 +65,12 @@ class Prediction:
         """One sentence."""
         return advise(
             tokens_per_s={name: one.tokens_per_s_per_gpu for name, one in self.strategies.items()},
+            dep_exchange=self.strategies["dep"].communication_ms / self.strategies["dep"].step_ms,
             dep_wait=self.strategies["dep"].wait_on_peers_ms / self.strategies["dep"].step_ms,
             dwdp_exposed=self.strategies["dwdp"].exposed_copy_ms / self.strategies["dwdp"].step_ms,
             crossover_tokens=self.crossover_tokens,
             memory_gb={name: one.total / 1e9 for name, one in self.memory.items()},
+            one_slot_gb=_with_one_slot(self.scenario).total / 1e9,
             capacity_gb=self.hardware.memory_gb.value,
             best=self.best,
         )
@@ -124,6 +127,7 @@ def predict(
             figures.step_ms,
             figures.tokens_per_s,
             bound_of(short.with_strategy(name), profile, physics, simulate),
+            figures.communication_ms,
             figures.exposed_copy_ms,
             figures.wait_on_peers_ms,
         )
@@ -147,6 +151,11 @@ def predict(
         others,
         _provenance(scenario, profile, physics),
     )
+
+
+def _with_one_slot(scenario: Scenario) -> Ledger:
+    """DWDP's memory with one staging slot, the setting that needs least."""
+    return ledger(scenario.replace(**{"strategy.slots": 1, "strategy.prefetch_distance": None}), "dwdp")
 
 
 def _provenance(scenario: Scenario, hardware: Hardware, physics: Physics) -> dict[str, str]:

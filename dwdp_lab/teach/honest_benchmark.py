@@ -59,7 +59,8 @@ def _all_at_once(answer: Any) -> str | None:
     for ratio in RATIOS:
         said, wrong = _said(answer, VirtualGPU(ratio, ALL))
         if said is None or not abs(said / ratio - 1) <= WITHIN:
-            return wrong or f"On a GPU with all these habits you say {said:.3f}, but it is {ratio}."
+            why = "Medians of old and of new, say, may come from two moments of a falling clock."
+            return wrong or f"On a GPU with all these habits you say {said:.3f}, but it is {ratio}. {why}"
     return None
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dwdp_lab.scenario.errors import ScenarioError
+from dwdp_lab.teach.agrees import is_number
 from dwdp_lab.teach.progress import Keep, keep_nothing
 from dwdp_lab.teach.shown import Text
 
@@ -33,13 +35,14 @@ class Prediction:
     answer: Callable[[], Revealed]
     keep: Keep = keep_nothing
 
-    def reveal(self, guess: object) -> Text:
+    def reveal(self, guess: Any) -> Text:
         """The answer beside the guess. Without a guess there is none."""
         if guess is ...:
             return Text("Guess first: a wrong guess teaches more than a right one that was never made.")
-        if isinstance(guess, bool) or not isinstance(guess, (int, float)):
+        if not is_number(guess) or not math.isfinite(guess):
             raise ScenarioError("my_guess", guess, f"a number is needed, in {self.unit}")
-        self.keep("guess", self.key, float(guess))
+        guess = float(guess)
+        self.keep("guess", self.key, guess)
         found = self.answer()
         guessed, answer = _written(guess), _written(found.value)
         how = f"{_apart(guessed, answer)} too {'low' if guess < found.value else 'high'}"

@@ -22,6 +22,7 @@ def strategies_table(prediction: Prediction, strategies: Sequence[StrategyName] 
                 name,
                 f"{figures.step_ms:.1f}",
                 f"{figures.tokens_per_s_per_gpu:,.0f}",
+                f"{figures.communication_ms:.1f}",
                 f"{figures.exposed_copy_ms:.1f}",
                 f"{figures.wait_on_peers_ms:.1f}",
                 figures.bound,
@@ -29,7 +30,17 @@ def strategies_table(prediction: Prediction, strategies: Sequence[StrategyName] 
                 "yes" if memory_gb <= capacity else "no",
             )
         )
-    header = ("", "step ms", "tokens/s per GPU", "exposed copy ms", "waiting ms", "bound", "memory GB", "fits")
+    header = (
+        "",
+        "step ms",
+        "tokens/s per GPU",
+        "exchange ms",
+        "exposed copy ms",
+        "waiting ms",
+        "bound",
+        "memory GB",
+        "fits",
+    )
     return Text(table(header, rows))
 
 

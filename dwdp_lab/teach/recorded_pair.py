@@ -31,11 +31,24 @@ def recorded_interference(file: RunsFile | None = None) -> Text:
 
 
 def recorded_distance() -> Text:
-    """DWDP's times over those of `replicated`, by the moment from which a pull may run."""
+    """DWDP over the best DEP, and its times over those of `replicated`, by the moment from which a pull may run."""
     file = read_runs(DISTANCE)
-    rows = [(_tokens(run), *_pulls(run), *_times(run, over)) for run, over in _dwdp(file)]
-    header = ("tokens per rank", "pulls may start with", "in copies of", "step", "attention", "experts", "exposed copy")
-    return Text(f"{file.shown_provenance}\ndwdp over replicated\n\n{table(header, rows)}")
+    over_dep = {id(ratio.run): ratio.over_dep for ratio in over_best_dep(file.runs)}
+    rows = [(_tokens(run), *_pulls(run), _digits(over_dep[id(run)]), *_times(run, over)) for run, over in _dwdp(file)]
+    header = ("tokens per rank", "pulls start with", "in copies of", "/ DEP", "step", "attention", "experts", "exposed")
+    (steps,) = {run.scenario["workload"]["steps"] for run in file.runs}
+    words = f"{steps} steps in a row: dwdp's tokens/s over the best DEP's, and its times over those of replicated"
+    clocks = f"SM clocks in MHz, dwdp's with pulls that start with attention\n\n{_clocks(file)}"
+    return Text(f"{file.shown_provenance}\n{words}\n\n{table(header, rows)}\n\n{clocks}")
+
+
+def _clocks(file: RunsFile) -> str:
+    """By tokens per rank the clock of each strategy's first run."""
+    found: dict[str, dict[str, str]] = {}
+    for run in file.runs:
+        found.setdefault(_tokens(run), {}).setdefault(run.scenario["strategy"]["name"], _sensors(run.figures)[0])
+    names = tuple(next(iter(found.values())))
+    return table(("tokens per rank", *names), [(tokens, *map(of.get, names)) for tokens, of in found.items()])
 
 
 def recorded_bytes() -> Text:
@@ -73,6 +86,10 @@ def _tokens(run: Run) -> str:
     return f"{run.scenario['workload']['tokens_per_rank']:,}"
 
 
+def _digits(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.3f}"
+
+
 def _pulls(run: Run) -> tuple[str, str]:
     """From where on a layer's pull may run beside the layer before, and how large its copies are at most."""
     strategy = run.scenario["strategy"]
@@ -84,7 +101,7 @@ def _pulls(run: Run) -> tuple[str, str]:
 def _times(run: Run, over: OverReplicated) -> tuple[str, ...]:
     """Step, attention and experts over those of `replicated`, and the share of the step that is exposed copy."""
     times = (over.step, over.kinds["attention"], over.kinds["experts"])
-    return *(f"{one:.3f}" for one in times), f"{100 * run.figures.exposed_copy_ms / run.figures.step_ms:.1f} %"
+    return *map(_digits, times), f"{100 * run.figures.exposed_copy_ms / run.figures.step_ms:.1f} %"
 
 
 def _sensors(*both: Figures) -> tuple[str, ...]:

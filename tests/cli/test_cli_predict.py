@@ -55,3 +55,23 @@ def test_one_rank_has_nothing_to_pay_for(model: str, capsys: pytest.CaptureFixtu
 
 def test_the_least_crossover_that_is_tried_is_no_exact_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert "DWDP pays from 256 tokens per rank and pass, perhaps fewer" in _printed(capsys, "--over-ranks", "2", *QUICK)
+
+
+def test_an_imbalance_without_tokens_is_refused_beside_lengths(capsys: pytest.CaptureFixture[str]) -> None:
+    """It would be the imbalance of 1,024 tokens per rank, whatever the lengths are."""
+    assert main(["predict", "--isl", "8192", "--cv", "0.2"]) == 2
+    assert "--cv = '0.2': needs --tokens" in capsys.readouterr().err
+
+
+def test_where_nothing_is_pulled_no_order_is_praised(capsys: pytest.CaptureFixture[str]) -> None:
+    """gpt-oss-120b fits into each H200: with L = E there is no pull that an order or slices could be of."""
+    printed = _printed(
+        capsys, "--model", "gpt-oss-120b", "--hardware", "h200", "--ranks", "4", "--over-ranks", "4", *QUICK
+    )
+    assert "best found: L = 128, P = 0, nothing to pull: " in printed
+    assert "│ 128 │ 0 │ - │ - │" in printed
+
+
+def test_little_memory_is_not_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "tiny: 673,792 parameters" in _printed(capsys, "--over-ranks", "2", *QUICK)
+    assert "│ 0 │ yes │" not in _printed(capsys, "--over-ranks", "2", *QUICK)

@@ -130,7 +130,7 @@ def test_no_figure_of_the_table_loses_digits(capsys: pytest.CaptureFixture[str])
         (["--scenario", "missing.yaml"], ["scenario", "missing.yaml"]),
         (["--json", "no/such/folder/x.json"], ["--json", "no/such/folder/x.json", "folder"]),
         (["--trace", "."], ["--trace", "'.'", "is a folder"]),
-        (["--scenario", "."], ["scenario", "'.'", "YAML"]),
+        (["--scenario", "."], ["scenario", "'.'", "Is a directory"]),
         (["--verify"], ["--verify", "--machine cpu"]),
         (["--physics", "real"], ["physics", "'real'", "realistic"]),
         (["--physics", "realistic", "--hardware", "laptop"], ["hardware", "'laptop'", "calibrate"]),

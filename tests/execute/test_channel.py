@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
+import resource
 import socket
 import threading
 from pathlib import Path
 
 import pytest
 
-from dwdp_lab.execute.channel import Channel, Door, connect
+from dwdp_lab.execute.channel import Channel, Door, FilesMissing, connect
 
 KEY = b"k" * 32
 
@@ -59,6 +61,53 @@ def test_the_end_of_the_other_side_is_noticed(path: str) -> None:
     with pytest.raises(BrokenPipeError):
         session.send("anybody?")
     session.close()
+
+
+def _some_of_announced_files(sender: Channel, announced: int, sent: list[int]) -> None:
+    """What a process sends that dies in the middle of it."""
+    sender._connection.send_bytes(pickle.dumps(("files", announced)))
+    with socket.fromfd(sender.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as line:
+        for fd in sent:
+            socket.send_fds(line, [b"f"], [fd])
+
+
+def test_files_of_a_process_that_dies_while_it_sends_them_are_closed(path: str) -> None:
+    """They may be all that keeps memory of a GPU."""
+    session, rank = joined(path)
+    read_end, write_end = os.pipe()
+    _some_of_announced_files(rank, 3, [write_end, write_end])
+    os.close(write_end)
+    rank.close()
+    with pytest.raises(EOFError, match="while it was sending files"):
+        session.receive()
+    os.set_blocking(read_end, False)
+    assert os.read(read_end, 1) == b"", "somebody has the other end open"
+    os.close(read_end)
+    session.close()
+
+
+def test_a_process_without_room_for_files_says_so(path: str) -> None:
+    session, rank = joined(path)
+    with open(os.devnull, "rb") as file:
+        _some_of_announced_files(rank, 3, [file.fileno()] * 3)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        # room for a copy of the socket and one file
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_above_two_free_ones(), limits[1]))
+        with pytest.raises(FilesMissing, match="no free file descriptor"):
+            session.receive()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    session.close()
+    rank.close()
+
+
+def _above_two_free_ones() -> int:
+    """The limit of open files that leaves two."""
+    two = [os.open(os.devnull, os.O_RDONLY) for _ in range(2)]
+    for fd in two:
+        os.close(fd)
+    return max(two) + 1
 
 
 def test_only_who_holds_the_key_is_let_in(path: str) -> None:

@@ -61,6 +61,16 @@ def test_stop_can_be_repeated() -> None:
     assert not ranks.alive
 
 
+def test_ranks_that_are_not_in_use_end_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that they end what they have started: nobody waits for the children of a process that is killed."""
+    monkeypatch.setattr("dwdp_lab.execute.rank_group.END_S", 60.0)  # however busy this machine is
+    ranks = Ranks(2).start()
+    assert ranks._group is not None
+    processes = ranks._group.processes
+    ranks.stop()
+    assert [process.returncode for process in processes] == [0, 0]
+
+
 def test_a_dropped_group_ends() -> None:
     """As when a notebook's first cell runs again."""
     ranks = Ranks(1).start()

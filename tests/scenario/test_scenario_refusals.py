@@ -280,3 +280,29 @@ def test_names_no_file_can_have_are_refused(name: str) -> None:
     assert refused({"model": name}).field == "model"
     with pytest.raises(ScenarioError, match=r"^workload\.file"):
         _ = Scenario.create(workload={"kind": "trace", "file": name}).batches
+
+
+@pytest.mark.parametrize(
+    ("fields", "hint"),
+    [
+        ({"slots": 3}, "did you mean 'strategy.slots'?"),
+        ({"tokens_per_rank": 4096}, "did you mean 'workload.tokens_per_rank'?"),
+        ({"workload": {"kind": "isl", "tokens_per_rank": 4096}}, ""),
+        ({"hardwear": "h100"}, "did you mean 'hardware'?"),
+    ],
+)
+def test_a_field_that_lies_deeper_is_named_with_its_path(fields: dict[str, Any], hint: str) -> None:
+    assert refused(fields).hint == hint
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("Qwen/Qwen3-235B-A22B", "`hf download Qwen/Qwen3-235B-A22B config.json --local-dir .`"),
+        ("olmoe-1b", "did you mean 'olmoe-1b-7b'?"),
+        ("models/config.json", ""),
+    ],
+)
+def test_a_repository_of_the_hub_is_told_how_to_come_here(name: str, hint: str) -> None:
+    assert hint in refused({"model": name}).hint
+    assert ("hf download" in refused({"model": name}).hint) == hint.startswith("`hf")

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from scenarios import scenario_fields
 
 from dwdp_lab.scenario import Scenario, ScenarioError
-from dwdp_lab.scenario.scenario import field_paths, set_field
+from dwdp_lab.scenario.scenario import field_paths, read_yaml, set_field
 
 
 @settings(max_examples=150, deadline=None)
@@ -98,3 +98,16 @@ def test_field_paths_name_fields_that_set_field_can_set() -> None:
     paths = list(field_paths(Scenario))
     assert {"strategy.slots", "group.ranks", "model.layers", "workload", "link_gbps"} <= set(paths)
     assert len(paths) == len(set(paths))
+
+
+@pytest.mark.parametrize(("text", "held"), [("", "None"), ("- a\n", r"\['a'\]"), ("tiny\n", "'tiny'")])
+def test_a_file_that_holds_no_fields_is_named(text: str, held: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(ScenarioError, match=rf"scenario = '.*mine\.yaml': needs a mapping .* what it holds is {held}$"):
+        read_yaml(file)
+
+
+def test_a_file_that_is_not_there_is_no_fault_of_yaml(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match=r"nowhere\.yaml': cannot be read: No such file or directory$"):
+        read_yaml(tmp_path / "nowhere.yaml")

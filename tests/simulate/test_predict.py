@@ -58,7 +58,14 @@ def test_json_has_the_promised_form(capsys: pytest.CaptureFixture[str]) -> None:
     }
     assert list(answer["strategies"]) == ["replicated", "dep", "weight_gather", "dwdp", "tensor", "pipeline"]
     for figures in answer["strategies"].values():
-        assert set(figures) == {"step_ms", "tokens_per_s_per_gpu", "bound", "exposed_copy_ms", "wait_on_peers_ms"}
+        assert set(figures) == {
+            "step_ms",
+            "tokens_per_s_per_gpu",
+            "bound",
+            "communication_ms",
+            "exposed_copy_ms",
+            "wait_on_peers_ms",
+        }
         assert figures["bound"] in ("compute", "link", "memory", "wait")
     ratio = answer["strategies"]["dwdp"]["tokens_per_s_per_gpu"] / answer["strategies"]["dep"]["tokens_per_s_per_gpu"]
     assert answer["dwdp_over_dep"] == pytest.approx(ratio)
@@ -285,10 +292,12 @@ PLAIN_MEMORY = {"replicated": 100.0, "dep": 30.0, "weight_gather": 40.0, "dwdp":
 PLAIN_SPEED = {"replicated": 130.0, "dep": 100.0, "weight_gather": 90.0, "dwdp": 120.0}
 PLAIN: dict[str, Any] = {
     "tokens_per_s": PLAIN_SPEED,
+    "dep_exchange": 0.07,
     "dep_wait": 0.1,
     "dwdp_exposed": 0.0,
     "crossover_tokens": 9000,
     "memory_gb": PLAIN_MEMORY,
+    "one_slot_gb": 34.0,
     "capacity_gb": 80.0,
     "best": Best(4, 4.0, "rotated", None, 100.0, 100.0),
 }
@@ -297,7 +306,7 @@ PLAIN: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, ["Use DWDP: 1.20", "waits on peers for 10 %", "hidden"]),
+        ({}, ["Use DWDP: 1.20", "exchanges tokens for 7 % of its step and waits on peers for 10 %", "hidden"]),
         (
             {"tokens_per_s": {"dep": 100.0, "dwdp": 70.0}, "dwdp_exposed": 0.4},
             ["Keep DEP", "0.70", "40 %", "9,000 tokens"],
@@ -319,6 +328,10 @@ PLAIN: dict[str, Any] = {
         ),
         ({"capacity_gb": 20.0}, ["more ranks", "35 GB"]),
         ({"capacity_gb": 32.0}, ["Keep DEP: DWDP needs 35 GB", "32 GB", "more ranks"]),
+        (  # one staging slot less, and it fits
+            {"capacity_gb": 32.0, "one_slot_gb": 31.0},
+            ["Keep DEP: DWDP needs 35 GB per rank (31 with one staging slot, strategy.slots=1)", "more ranks"],
+        ),
         (  # DWDP does not fit, and something that does is faster than DEP
             {"memory_gb": {**PLAIN_MEMORY, "dwdp": 90.0}, "tokens_per_s": PLAIN_SPEED | {"weight_gather": 125.0}},
             ["Use an all-gather of weights", "1.25 times the tokens per GPU of DEP: DWDP needs 90 GB", "more ranks"],
@@ -349,3 +362,14 @@ def test_advice_is_one_sentence_that_says_why(changes: dict[str, Any], words: li
     assert advice.endswith(".")
     for word in words:
         assert word in advice
+
+
+def test_one_slot_is_offered_where_it_makes_dwdp_fit_whatever_the_distance_was() -> None:
+    scenario = SMALL.replace(**{"strategy.prefetch_distance": 2})
+    needs = {
+        slots: ledger(scenario.replace(**{"strategy.slots": slots, "strategy.prefetch_distance": None}), "dwdp")
+        for slots in (1, 2)
+    }
+    between = (needs[1].total + needs[2].total) / 2e9
+    tight = H100.model_copy(update={"memory_gb": H100.memory_gb.model_copy(update={"value": between})})
+    assert "with one staging slot, strategy.slots=1" in predict(scenario, hardware=tight, sizes=[4]).advice

@@ -94,3 +94,14 @@ def test_a_file_that_holds_no_object_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_profile_is_refused() -> None:
     with pytest.raises(ScenarioError, match="Did you mean 'mi300x'"):
         load_hardware("mi300")
+    with pytest.raises(ScenarioError, match="Did you mean 'h200'"):
+        load_hardware("H200")
+    with pytest.raises(ScenarioError, match="`dwdp-lab calibrate` makes one"):
+        load_hardware("rubin")
+
+
+def test_a_model_given_as_a_profile_is_told_what_a_profile_has(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text('{"hidden_size": 4096}')
+    with pytest.raises(ScenarioError, match=r"hidden_size = 4096: no such field; the fields of a hardware profile are"):
+        load_hardware(str(file))

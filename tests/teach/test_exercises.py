@@ -155,6 +155,8 @@ def test_predictions_are_answered_only_after_a_guess(prediction: Prediction) -> 
     assert "too low" in prediction.reveal(value - 2 * prediction.close)
     with pytest.raises(ScenarioError, match="my_guess = 'many'"):
         prediction.reveal("many")
+    with pytest.raises(ScenarioError, match="a number is needed"):
+        prediction.reveal(float("nan"))
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,13 @@ def test_lines_of_the_doctor_that_are_named_exist(line: str) -> None:
     assert any(f'"{line}"' in path.read_text(encoding="utf-8") for path in judges)
 
 
+def test_lines_of_the_doctor_that_decide_on_a_rented_machine_exist() -> None:
+    judges = "".join(path.read_text("utf-8") for path in (ROOT / "dwdp_lab" / "doctor" / "judges").glob("*.py"))
+    lines = [line for line, *_ in rows(section(TEXT, "## What rented machines do differently"))]
+    assert len(lines) == 6
+    assert [line for line in lines if f'"{line.strip("*")}"' not in judges] == []
+
+
 def test_the_first_notebook_s_map_is_true() -> None:
     first = json.loads((ROOT / "notebooks" / "00_start_here.ipynb").read_text(encoding="utf-8"))
     [drawn] = ["".join(cell["source"]) for cell in first["cells"] if "".join(cell["source"]).startswith("## The map")]

@@ -46,14 +46,17 @@ def test_half_the_bytes_stand_beside_all_of_them() -> None:
 
 
 def test_pulls_that_start_late_stand_below_those_that_start_early() -> None:
-    rows = [line.split() for line in repr(recorded_distance()).splitlines()[-12:]]
+    shown = repr(recorded_distance()).splitlines()
+    rows = [line.split() for line in shown[4:16]]
     assert [row[1] for row in rows] == ["attention", "experts", "experts"] * 4
     assert [row[2:4] for row in rows] == [["a", "share"], ["a", "share"], ["4", "MiB"]] * 4
     expected = {row.strategy: row for row in read_runs(DISTANCE).summary if row.tokens == 16384}
-    steps = [float(row[4]) for row in rows if row[0] == "16,384"]
-    assert steps == [
-        pytest.approx(row.step_over_replicated, abs=6e-4) for name, row in expected.items() if name.startswith("dwdp")
-    ]
+    dwdp = [row for name, row in expected.items() if name.startswith("dwdp")]
+    found = [(float(row[4]), float(row[5])) for row in rows if row[0] == "16,384"]
+    assert found == [pytest.approx((row.over_best_dep, row.step_over_replicated), abs=6e-4) for row in dwdp]
+    clocks = {row[0]: [float(mhz) for mhz in row[1:]] for row in map(str.split, shown[-4:])}
+    gpus = [run.figures.gpu for run in read_runs(DISTANCE).runs if run.scenario["workload"]["tokens_per_rank"] == 16384]
+    assert clocks["16,384"] == [pytest.approx(gpu.sm_mhz, abs=0.5) for gpu in gpus[:3] if gpu is not None]
 
 
 def figures(step_ms: float, attention_ms: float) -> Figures:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
 import threading
-from types import SimpleNamespace
 
 import ipywidgets as widgets
 import pytest
 
+from dwdp_lab.execute.cuda.gpu_memory import Gpu
 from dwdp_lab.execute.gpu_sample import GpuSample
+from dwdp_lab.view.control import live_strip
 from dwdp_lab.view.control.face import Face
 from dwdp_lab.view.control.live_strip import GAUGES, HEIGHT, KEPT, LiveStrip, gpus, strip_html
 from dwdp_lab.view.control.runs import RunState
@@ -34,14 +34,18 @@ class Counting:
 
     def __init__(self) -> None:
         self.looks = 0
+        self.closed = False
         self.enough = threading.Event()
 
-    def look(self, now_ns: int, start_ns: int) -> GpuSample:
-        assert now_ns > start_ns
+    def look(self) -> GpuSample:
+        assert not self.closed
         self.looks += 1
         if self.looks >= 3:
             self.enough.set()
         return sample(power_w=float(self.looks))
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def test_it_shows_while_a_run_goes_on_and_keeps_the_last_after_it() -> None:
@@ -58,6 +62,36 @@ def test_it_shows_while_a_run_goes_on_and_keeps_the_last_after_it() -> None:
     assert strip.widget.layout.display is None
     assert f"</svg> {looked}</td>" in strip.widget.value  # the last power, and no look after the end
     assert sensors.looks == looked
+    assert sensors.closed
+
+
+def test_a_run_that_begins_while_the_last_look_of_the_one_before_takes_long_is_shown() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(Counting):
+        def look(self) -> GpuSample:
+            begun.set()
+            go_on.wait(20)
+            return super().look()
+
+    opened: list[Slow] = []
+
+    def find() -> list[tuple[str, Slow]]:
+        opened.append(Slow())
+        return [("GPU 0", opened[-1])]
+
+    strip = LiveStrip(find, period_s=0.001)
+    strip.start()
+    first = strip._thread
+    assert begun.wait(20)
+    strip.stop()
+    strip.start()
+    go_on.set()
+    assert first is not None
+    first.join(20)
+    assert opened[0].closed
+    assert opened[1].enough.wait(20)
+    strip.stop()
 
 
 def test_every_gauge_has_its_unit_and_all_gpus_share_a_scale() -> None:
@@ -84,24 +118,15 @@ def test_a_trace_ends_at_the_right_and_moves_left() -> None:
     assert len(across) < KEPT
 
 
-def test_gpus_are_those_of_the_library_and_none_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    class NVMLError(Exception):
-        pass
-
-    def refuse() -> None:
-        raise NVMLError
-
-    here = SimpleNamespace(
-        NVMLError=NVMLError,
-        nvmlInit=lambda: None,
-        nvmlDeviceGetCount=lambda: 2,
-        nvmlDeviceGetHandleByIndex=lambda index: index,
-    )
-    monkeypatch.setitem(sys.modules, "pynvml", here)
+def test_gpus_are_those_that_ranks_would_use_and_none_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    here = (Gpu("GPU-b", "one", 0.0), Gpu("GPU-a", "other", 0.0))
+    monkeypatch.setattr(live_strip, "visible_gpus", lambda: here)
+    monkeypatch.setattr(live_strip, "SensorProcess", opened.append)
+    monkeypatch.setattr(live_strip.importlib.util, "find_spec", lambda _: object())
     assert [name for name, _ in gpus()] == ["GPU 0", "GPU 1"]
-    here.nvmlInit = refuse
-    assert gpus() == []
-    monkeypatch.setitem(sys.modules, "pynvml", None)  # as if it were not installed
+    assert opened == ["GPU-b", "GPU-a"]
+    monkeypatch.setattr(live_strip.importlib.util, "find_spec", lambda _: None)
     assert gpus() == []
 
 

@@ -16,7 +16,7 @@ from dwdp_lab.simulate.hardware import load_hardware
 from dwdp_lab.simulate.physics import REALISTIC
 from dwdp_lab.view.charts.measured_crossover import measured_crossover
 
-TOKENS = [2048, 8192, 32768]
+TOKENS = [2048, 8192, 16384, 32768]
 
 
 def a_file(
@@ -49,6 +49,16 @@ def test_a_line_for_each_cv_and_beside_it_what_is_predicted() -> None:
     assert "CV 0: from about" in chart.words
     assert "predicted: from about" in chart.words
     assert "recorded" in chart.notes[0]
+
+
+def test_no_crossing_is_drawn_between_points_that_are_far_apart() -> None:
+    """At CV 0.2 the H200s had two points, a factor of 4 apart: a line between them crosses too far right."""
+    file = a_file(cvs=(0.0,))
+    near = measured_crossover(file).words
+    far = [run for run in file.runs if run.scenario["workload"]["tokens_per_rank"] in (2048, 32768)]
+    words = measured_crossover(file.model_copy(update={"runs": far})).words
+    assert "CV 0: from about" in near
+    assert "CV 0: between 2,048 and 32,768 tokens, predicted: between 2,048 and 32,768 tokens" in words
 
 
 def test_lines_are_told_apart_by_what_differs() -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from dwdp_lab.execute.garbage import no_collection
 from dwdp_lab.program.operation import LANES, Lane, Op, awaited
 
 
@@ -37,13 +38,15 @@ class LaneRun:
         self._running = 0
 
     def run(self, start_ns: int) -> list[Times]:
-        """Start all lanes at `start_ns`, and return each operation's times when the last lane has ended.
+        """Start all lanes at `start_ns`, and return each operation's times when the last lane has ended. No garbage is
+        collected meanwhile.
 
         Raises the first lane's exception without waiting for the others: one may be in a collective that
         never ends.
         """
-        self.start(start_ns, LANES)
-        return self.wait()
+        with no_collection():
+            self.start(start_ns, LANES)
+            return self.wait()
 
     def start(self, start_ns: int, lanes: Sequence[Lane]) -> None:
         """Start a thread for each of these lanes; others are for the caller to take forward, with `operation`."""

@@ -1,7 +1,8 @@
 """A program on streams: its operations queued in issue order, with CUDA events for its own and for the clock.
 
 The host does not wait for the device here. (An operation may: DEP's all-to-all has to read how many rows it moves,
-unless these go once to a rank and ranks meet by copies.)
+unless these go once to a rank and ranks meet by copies; a pull of routed experts has to read which these are; and ranks
+that share a GPU may meet through the host.)
 """
 
 from __future__ import annotations

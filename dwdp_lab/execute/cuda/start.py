@@ -45,13 +45,17 @@ def start(session: RankSession) -> Started:
     device = CudaDevice(torch.device("cuda", index), DriverMemory(index))
     properties = torch.cuda.get_device_properties(index)
     first = session.rank == index  # of the ranks on its GPU: it looks after sensors and memory
+    sensors = SensorProcess(f"GPU-{properties.uuid}") if first else None
+    if sensors is not None:
+        # it would end by itself, but in a container the first process, whose child it became, may never wait for it
+        session.before_leaving.append(sensors.close)
     machine = RankMachine(
         device,
         Kept(device, DriverIpc(index)),
         partial(join, gpus),
         CopyWays(device).set,
         MemoryUse(index).beside_what_was if first else None,
-        SensorProcess(f"GPU-{properties.uuid}") if first else None,
+        sensors,
         QueueWatch(index),
         copies=True,
     )

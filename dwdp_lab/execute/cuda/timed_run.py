@@ -12,6 +12,7 @@ from dwdp_lab.execute.cuda.gpu.gate import hold_until
 from dwdp_lab.execute.cuda.operations import Computation
 from dwdp_lab.execute.cuda.queue_program import Queued
 from dwdp_lab.execute.cuda.rank_machine import RankMachine
+from dwdp_lab.execute.garbage import no_collection
 from dwdp_lab.execute.gpu_sample import GpuSample
 from dwdp_lab.execute.messages import Progress
 from dwdp_lab.execute.rank_session import RankSession
@@ -51,7 +52,7 @@ def timed_run(session: RankSession, machine: RankMachine, ops: int, queue: Calla
     if machine.sensors is not None:
         machine.sensors.start()
     start_ns = common_start(session, ops)
-    with hold_until(device, tuple(machine.streams.values()), start_ns), machine.watched():
+    with no_collection(), hold_until(device, tuple(machine.streams.values()), start_ns), machine.watched():
         queued = queue()
         finish = [device.event(timed=True) for _ in machine.streams]
         for event, stream in zip(finish, machine.streams.values(), strict=True):

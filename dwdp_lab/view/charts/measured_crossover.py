@@ -17,6 +17,9 @@ from dwdp_lab.view.charts.sweeps import crossing_point
 COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, INK, GREY, YELLOW)
 """As many as the grid of `bench all` has lines at most: three variants at three CVs."""
 
+CLOSE = 2
+"""Up to this ratio of their tokens a crossing between two points is interpolated: gains bend as pulls become hidden."""
+
 
 class Series(NamedTuple):
     """Runs that differ in their tokens per rank alone."""
@@ -90,7 +93,11 @@ def _names(series: Sequence[Series]) -> dict[Series, str]:
 
 
 def _crossing(tokens: Sequence[float], gains: Sequence[float]) -> str:
+    """From how many tokens on; the two neighbours alone where they are too far apart to draw a line between them."""
     crossing = crossing_point(tokens, gains)
     if crossing is not None:
+        below, above = max(x for x in tokens if x <= crossing), min(x for x in tokens if x >= crossing)
+        if above > CLOSE * below:
+            return f"between {below:,.0f} and {above:,.0f} tokens"
         return f"from about {crossing:,.0f} tokens on"
     return f"{'everywhere' if gains[0] >= 1 else 'nowhere'} from {tokens[0]:,.0f} to {tokens[-1]:,.0f}"

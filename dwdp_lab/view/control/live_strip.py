@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
@@ -12,7 +11,8 @@ from typing import NamedTuple, Protocol
 
 import ipywidgets as widgets
 
-from dwdp_lab.execute.cuda.gpu.nvml import Sensors
+from dwdp_lab.execute.cuda.gpu.sensor_process import SensorProcess
+from dwdp_lab.execute.cuda.gpu_memory import visible_gpus
 from dwdp_lab.execute.gpu_sample import GpuSample
 
 PERIOD_S = 0.25
@@ -23,11 +23,13 @@ WIDTH, HEIGHT = 120, 20  # pixels of a trace
 class Looks(Protocol):
     """Anything that can be looked at like one GPU's sensors."""
 
-    def look(self, now_ns: int, start_ns: int) -> GpuSample: ...
+    def look(self) -> GpuSample: ...
+
+    def close(self) -> None: ...
 
 
 Find = Callable[[], Sequence[tuple[str, Looks]]]
-"""Gives every GPU's name and sensors."""
+"""Gives every GPU's name and sensors, which are then the caller's to close."""
 
 
 class Gauge(NamedTuple):
@@ -51,41 +53,38 @@ GAUGES = (
 class LiveStrip:
     """A box that shows every GPU's gauges between `start` and `stop`, and is empty before.
 
-    `find` gives the GPUs' names and sensors, and is called at the first start; with none the strip says so.
+    `find` is called at each start; with no GPUs the strip says so.
     """
 
     def __init__(self, find: Find | None = None, period_s: float = PERIOD_S) -> None:
         self.widget = widgets.HTML(layout={"display": "none"})
         self._find = find or gpus
         self._period_s = period_s
-        self._gpus: Sequence[tuple[str, Looks]] | None = None
-        self._traces: list[deque[GpuSample]] = []
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Show, and go on looking in a thread of its own; nothing happens when it already does."""
-        if self._thread is not None and self._thread.is_alive():
-            return
-        if self._gpus is None:
-            self._gpus = self._find()
-        self._traces = [deque(maxlen=KEPT) for _ in self._gpus]
+        if self._thread is not None and self._thread.is_alive() and not self._ended.is_set():
+            return  # one that was told to stop may still be at its last look, and looks no more
         self._ended = ended = threading.Event()
         self.widget.layout.display = None
         self._thread = threading.Thread(target=self._watch, args=(ended,), name="control room strip", daemon=True)
         self._thread.start()
 
     def _watch(self, ended: threading.Event) -> None:
-        while not ended.is_set():
-            self.look()
-            ended.wait(self._period_s)
-
-    def look(self) -> None:
-        """Look once at every GPU, and show it."""
-        gpus = self._gpus or ()
-        for (_, sensors), trace in zip(gpus, self._traces, strict=True):
-            trace.append(sensors.look(time.monotonic_ns(), 0))
-        self.widget.value = strip_html([name for name, _ in gpus], self._traces)
+        found = self._find()
+        names = [name for name, _ in found]
+        traces: list[deque[GpuSample]] = [deque(maxlen=KEPT) for _ in found]
+        try:
+            while not ended.is_set():
+                for (_, sensors), trace in zip(found, traces, strict=True):
+                    trace.append(sensors.look())
+                self.widget.value = strip_html(names, traces)
+                ended.wait(self._period_s)
+        finally:
+            for _, sensors in found:
+                sensors.close()
 
     def stop(self) -> None:
         """Look no more; what was seen last stays until the next start."""
@@ -131,16 +130,7 @@ def _cell(gauge: Gauge, trace: Sequence[GpuSample], all_traces: Iterable[Sequenc
 
 
 def gpus() -> list[tuple[str, Looks]]:
-    """Every GPU that NVIDIA's management library knows, in its order; none where it or its package is missing."""
-    try:
-        nvml = importlib.import_module("pynvml")
-    except ImportError:
+    """Every GPU that ranks started from here will use, in their order; none where NVIDIA's library has no package."""
+    if importlib.util.find_spec("pynvml") is None:
         return []
-    found: list[tuple[str, Looks]] = []
-    try:
-        nvml.nvmlInit()
-        for index in range(nvml.nvmlDeviceGetCount()):
-            found.append((f"GPU {index}", Sensors(nvml, nvml.nvmlDeviceGetHandleByIndex(index))))
-    except nvml.NVMLError:
-        return found
-    return found
+    return [(f"GPU {number}", SensorProcess(gpu.uuid)) for number, gpu in enumerate(visible_gpus())]

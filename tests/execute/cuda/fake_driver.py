@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,6 +35,54 @@ class Number:
         return self.value
 
 
+FREED = -572662307
+"""0xDDDDDDDD as a signed number: what Python's debug allocator leaves in memory that was given back."""
+
+
+class Location:
+    """CUmemLocation as a part of another structure: a bare pointer into that, which it does not keep alive (so it is in
+    cuda-bindings up to 13.0; 13.5 keeps it)."""
+
+    def __init__(self, whole: object) -> None:
+        self._whole = weakref.ref(whole)
+        self._fields = {"type": 0, "id": -1}
+
+    @property
+    def type(self) -> int:
+        return self._read("type")
+
+    @type.setter
+    def type(self, value: int) -> None:
+        self._fields["type"] = value
+
+    @property
+    def id(self) -> int:
+        return self._read("id")
+
+    @id.setter
+    def id(self, value: int) -> None:
+        self._fields["id"] = value
+
+    def _read(self, field: str) -> int:
+        return FREED if self._whole() is None else self._fields[field]
+
+
+class Structure:
+    """CUmemAllocationProp, CUmemAccessDesc. A location that is set is copied."""
+
+    def __init__(self) -> None:
+        self._location = Location(self)
+        self.type = self.requestedHandleTypes = self.flags = 0
+
+    @property
+    def location(self) -> Location:
+        return self._location
+
+    @location.setter
+    def location(self, other: Location) -> None:
+        self._location.type, self._location.id = other.type, other.id
+
+
 class HandleType(enum.IntEnum):
     CU_MEM_HANDLE_TYPE_NONE = 0
     CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR = 1
@@ -51,6 +100,7 @@ class FakeDriver:
     CUdeviceptr = Number
     CUmemGenericAllocationHandle = Number
     CUdevice = Number
+    CUmemAllocationProp = CUmemAccessDesc = Structure
     CUmemAllocationType = SimpleNamespace(CU_MEM_ALLOCATION_TYPE_PINNED=1)
     CUmemLocationType = SimpleNamespace(CU_MEM_LOCATION_TYPE_DEVICE=1)
     CUmemAccess_flags = SimpleNamespace(CU_MEM_ACCESS_FLAGS_PROT_READWRITE=3)
@@ -62,12 +112,6 @@ class FakeDriver:
         self.refuse_access = Result.CUDA_SUCCESS
         self.supported = 1
         self.unreadable: dict[int, int] = {}  # mapped, but without access so far
-
-    def CUmemAllocationProp(self) -> Any:  # noqa: N802 - the bindings' name
-        return SimpleNamespace(type=0, location=SimpleNamespace(type=0, id=-1), requestedHandleTypes=0)
-
-    def CUmemAccessDesc(self) -> Any:  # noqa: N802
-        return SimpleNamespace(location=None, flags=0)
 
     def cuDeviceGetAttribute(self, attribute: int, device: Number) -> tuple[Any, ...]:  # noqa: N802
         assert (attribute, int(device)) == (102, 1)

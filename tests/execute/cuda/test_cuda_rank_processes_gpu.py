@@ -33,6 +33,15 @@ def test_two_ranks_are_ready() -> None:
         assert group.alive
 
 
+def test_sensor_processes_are_waited_for() -> None:
+    """One for each GPU, and not even a zombie of them where nobody waits for processes whose parent is gone."""
+    with Ranks(2, machine="cuda") as group:
+        started = [child for pid in group.pids for child in psutil.Process(pid).children()]
+        sensors = [child for child in started if any("sensor_process" in word for word in child.cmdline())]
+        assert len(sensors) == min(2, torch.cuda.device_count())
+    assert not any(psutil.pid_exists(one.pid) for one in sensors)
+
+
 def test_a_whole_model_s_memory_is_the_ledger_s() -> None:
     """48 layers of Qwen3-30B-A3B; `embeddings` are no part of what ranks keep."""
     preset = Scenario.create(model=QWEN, group={"ranks": 2})

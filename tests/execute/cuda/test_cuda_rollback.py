@@ -93,6 +93,26 @@ def test_teardown_is_in_the_drivers_order() -> None:
         assert re.fullmatch(r"s(u+fr*)+s(su+fr+){2}", told), told
 
 
+def test_no_page_is_taken_back_while_local_bytes_are_copied_into_it() -> None:
+    """A view that fails at its last range has begun to copy into those before."""
+
+    def run(rank: Rank) -> list[str]:
+        work = work_with("composite")
+        rank.prepare(work)
+        rank.memory.calls = 0
+        rank.prepare(work)
+        rank.memory.log.clear()
+        rank.memory.fail_at = 2 * rank.memory.calls - 1
+        with pytest.raises(DriverError, match="made to fail by the test"):
+            rank.prepare(work)
+        rank.memory.fail_at = None
+        return list(rank.memory.log)
+
+    for log in on_ranks(2, run):
+        last = max(index for index, each in enumerate(log) if each == "map")
+        assert log[last + 1 :].index("synchronize") < log[last + 1 :].index("unmap"), log[last:]
+
+
 def test_a_driver_that_refuses_in_a_run_loses_no_kept_memory() -> None:
     """The second order's slots do not fit; the shard stays, and a smaller order runs."""
     work = work_with("merged").replace(**{"strategy.slots": 1})

@@ -14,7 +14,9 @@ from test_cuda_schedules import at_once, scenario  # noqa: F401 (fixture)
 from dwdp_lab.execute.cuda import profile_step, run_order
 from dwdp_lab.execute.cuda.gpu.clock import clock
 from dwdp_lab.execute.cuda.graph_program import Captured
+from dwdp_lab.execute.cuda.operations import Computation
 from dwdp_lab.execute.cuda.rank_machine import RankMachine
+from dwdp_lab.execute.cuda.setup import Setup
 from dwdp_lab.execute.kernel_spans import LANE, OPERATION
 from dwdp_lab.execute.kineto import Seen, Trace
 from dwdp_lab.program.build import build
@@ -105,4 +107,21 @@ def test_graphs_have_given_their_memory_back_when_a_step_is_profiled(monkeypatch
     group.run(scenario(2), graph=True, profiled=True)
     assert alive
     assert not any(alive)
+    group.close()
+
+
+def test_the_first_time_has_given_its_memory_back_before_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    group, held, made = StandInGroup(2), list[bool](), list[Computation]()
+
+    class Watched(Computation):
+        def __init__(self, setup: Setup, *given: Any) -> None:
+            held.extend(bool(one.buffers._kept) for one in made if one.setup is setup)
+            super().__init__(setup, *given)
+            made.append(self)
+
+    monkeypatch.setattr(profile_step, "Computation", Watched)
+    Profiler(monkeypatch)
+    group.run(scenario(2), profiled=True)
+    assert held == [False, False]  # on both ranks
+    assert not any(one.buffers._kept for one in made)
     group.close()

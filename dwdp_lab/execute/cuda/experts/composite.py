@@ -66,12 +66,14 @@ class CompositeStaging:
         self._tables: dict[Place, LayerTables] = {}
         with ExitStack() as stack:
             self._slot_blocks = [{name: self._blocks(stack, name, "slot") for name in self.parts} for _ in range(count)]
-            for layer, slot in places:
-                for name in self.parts:
-                    self._addresses[layer, slot, name] = self._compose(stack, layer, slot, name)
-                self._tables[layer, slot] = self._table(layer, slot)
-            # the edges' local bytes are in place before anything else touches these pages
-            store.device.synchronize()
+            try:
+                for layer, slot in places:
+                    for name in self.parts:
+                        self._addresses[layer, slot, name] = self._compose(stack, layer, slot, name)
+                    self._tables[layer, slot] = self._table(layer, slot)
+            finally:
+                # the edges' local bytes are in place before anything else touches these pages, or they are taken back
+                store.device.synchronize()
             stack.callback(store.device.synchronize)
             self._stack = stack.pop_all()
 

@@ -7,14 +7,10 @@ a sensor gives None.
 from __future__ import annotations
 
 import importlib
-import threading
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from dwdp_lab.execute.gpu_sample import GpuSample
-
-PERIOD_S = 0.01
 
 THROTTLE_REASONS = {
     "software power cap": 0x4,
@@ -47,6 +43,10 @@ class Sensors:
         self._nvml = nvml
         self._handle = handle
         self._before: _Counters | None = None
+
+    def begin(self) -> None:
+        """The next look is the first one: it has no rates, which would be means over all that was since the last."""
+        self._before = None
 
     def look(self, now_ns: int, start_ns: int) -> GpuSample:
         """One sample; `start_ns` is where the run's clock begins."""
@@ -100,37 +100,6 @@ class Sensors:
         except self._nvml.NVMLError:
             return None
         return None if any(one.nvmlReturn != 0 for one in found) else [one.value for one in found]
-
-
-class Sampler:
-    """Looks at the sensors in a thread of its own, between `start` and `stop`."""
-
-    def __init__(self, sensors: Sensors, period_s: float = PERIOD_S) -> None:
-        self._sensors = sensors
-        self._period_s = period_s
-        self._looks: list[GpuSample] = []
-        self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Begin; earlier samples are forgotten."""
-        self._looks = []
-        self._ended.clear()
-        self._thread = threading.Thread(target=self._watch, name="sensors", daemon=True)
-        self._thread.start()
-
-    def _watch(self) -> None:
-        while not self._ended.is_set():
-            self._looks.append(self._sensors.look(time.monotonic_ns(), 0))
-            self._ended.wait(self._period_s)
-
-    def stop(self, start_ns: int) -> tuple[GpuSample, ...]:
-        """End, and what was seen, on a clock that begins at `start_ns` of the monotonic one."""
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        return tuple(look._replace(at_us=look.at_us - start_ns / 1e3) for look in self._looks)
 
 
 def find_sensors(uuid: str) -> Sensors | None:

@@ -84,7 +84,7 @@ class DriverMemory:
 
     def open_to(self, gpu: int, address: int, nbytes: int) -> None:
         access = self._driver.CUmemAccessDesc()
-        access.location = self._properties(None, gpu).location
+        self._place(access.location, gpu)
         access.flags = self._driver.CUmemAccess_flags.CU_MEM_ACCESS_FLAGS_PROT_READWRITE
         asked = f"{self._sized(nbytes)} at {address:#x}, opened to GPU {gpu}"
         self._call("cuMemSetAccess", self._pointer(address), nbytes, [access], 1, asked=asked)
@@ -109,14 +109,19 @@ class DriverMemory:
         properties = self._properties("descriptor")
         return int(self._call("cuMemGetAllocationGranularity", properties, least, asked=asked))
 
-    def _properties(self, handles: HandleKind | None, gpu: int | None = None) -> Any:
+    def _properties(self, handles: HandleKind | None) -> Any:
         properties = self._driver.CUmemAllocationProp()
         properties.type = self._driver.CUmemAllocationType.CU_MEM_ALLOCATION_TYPE_PINNED
-        properties.location.type = self._driver.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
-        properties.location.id = self.index if gpu is None else gpu
+        self._place(properties.location, self.index)
         if handles is not None:
             properties.requestedHandleTypes = self._kinds[handles]
         return properties
+
+    def _place(self, location: Any, gpu: int) -> None:
+        """Fill a structure's location in, where it is: in the bindings up to CUDA 13.0 it is a bare pointer into the
+        structure, so the location of one that is gone by the end of the line would be read from freed memory."""
+        location.type = self._driver.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
+        location.id = gpu
 
     def _block(self, block: int) -> Any:
         return self._driver.CUmemGenericAllocationHandle(block)
