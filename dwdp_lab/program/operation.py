@@ -98,11 +98,12 @@ class Pull(NamedTuple):
 class Collective(NamedTuple):
     """What this rank sends to each rank (bytes; its own entry is 0).
 
-    `added_up`: sums of what ranks have will do, so ranks that are close together may add up theirs before they send.
+    `once_per_node`: what leaves a node for another leaves it once for all ranks there, as collective libraries have it:
+    sums are added up on a node before, and what every rank gets is passed on there after.
     """
 
     sent_bytes: tuple[float, ...]
-    added_up: bool = False
+    once_per_node: bool = False
 
 
 class Op(NamedTuple):

@@ -96,8 +96,10 @@ class WorkModel:
         elements = tokens * heads.query_elements_per_token() + keys * heads.kv_elements_per_token()
         flops = float(pairs * heads.core_flops_per_pair())
         output = heads.output_params(model.hidden)
+        inputs = self._gemm(tokens, heads.projection_params(model.hidden) - output, model.dense_dtype)
+        again = 2.0 * heads.context_params() * sum(chunk.context_tokens for chunk in batch)
         return (
-            self._gemm(tokens, heads.projection_params(model.hidden) - output, model.dense_dtype),
+            inputs._replace(flops=inputs.flops + again),
             # norm (in, out), rotary and cache (q, k, v in, out)
             self._activations(tokens * (2 * model.hidden + 2 * heads.qkv_elements_per_token())),
             Work("attention", model.dtype, flops, elements * model.activation_bytes),
@@ -228,16 +230,18 @@ class WorkModel:
     def gather_tokens(self, rank: int, step: int) -> Collective:
         """All-gather: every rank gets all tokens."""
         row = self.scenario.model.hidden * self.scenario.model.dispatch_bytes
-        return self._to_all(rank, row * self.scenario.batches.tokens(rank, step))
+        return self._to_all(rank, row * self.scenario.batches.tokens(rank, step))._replace(once_per_node=True)
 
     def reduce_tokens(self, rank: int, step: int) -> Collective:
         """Reduce-scatter: every rank gets the others' partial sums of its own tokens."""
         row = self.scenario.model.hidden * self.scenario.model.activation_bytes
-        return _all_but(rank, [row * tokens for tokens in self.scenario.batches.tokens_by_step[step]])
+        sums = _all_but(rank, [row * tokens for tokens in self.scenario.batches.tokens_by_step[step]])
+        return sums._replace(once_per_node=True)
 
     def gather_weights(self, rank: int) -> Collective:
         """All-gather of a layer's experts: every rank sends those it computes under DEP to all others."""
-        return self._to_all(rank, float(len(self._placement_cuts[rank]) * self.scenario.model.expert_bytes))
+        nbytes = float(len(self._placement_cuts[rank]) * self.scenario.model.expert_bytes)
+        return self._to_all(rank, nbytes)._replace(once_per_node=True)
 
     def all_reduce(self, rank: int, tokens: int) -> Collective:
         """All-reduce of [tokens, H]: every rank sends 2 (N - 1) / N of it, half to add up, half to spread the sums.
@@ -247,7 +251,7 @@ class WorkModel:
         """
         model = self.scenario.model
         nbytes = 2.0 / self.scenario.ranks * tokens * model.hidden * model.activation_bytes
-        return self._to_all(rank, nbytes)._replace(added_up=True)
+        return self._to_all(rank, nbytes)._replace(once_per_node=True)
 
     def message(self, to: int, tokens: int) -> Collective:
         """Hidden states of so many tokens for one other rank."""
@@ -272,7 +276,7 @@ def windowed_pairs(context: int, new: int, window: int | None) -> int:
     >>> windowed_pairs(0, 4, None), windowed_pairs(2, 2, None), windowed_pairs(0, 4, 2)
     (10, 7, 7)
     """
-    if window is None or context + new <= window:
+    if window is None:
         return new * context + new * (new + 1) // 2
     growing = max(0, min(new, window - context))  # queries that still see everything before them
     return growing * context + growing * (growing + 1) // 2 + (new - growing) * window

@@ -18,11 +18,6 @@ class Chunk(NamedTuple):
     context_tokens: int
     new_tokens: int
 
-    @property
-    def pairs(self) -> int:
-        """(query, key) pairs of causal attention."""
-        return self.new_tokens * self.context_tokens + self.new_tokens * (self.new_tokens + 1) // 2
-
 
 Batch = tuple[Chunk, ...]
 

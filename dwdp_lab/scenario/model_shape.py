@@ -39,6 +39,10 @@ class GroupedQueryAttention(BaseModel):
         """Those of them that belong to the output projection."""
         return hidden * self.head_dim * self.heads
 
+    def context_params(self) -> int:
+        """Parameters that cached tokens go through again: none, as keys and values are cached as they are used."""
+        return 0
+
     def core_flops_per_pair(self) -> int:
         """FLOPs for one (query, key) pair over all heads: score and weighted sum."""
         return 4 * self.heads * self.head_dim
@@ -79,12 +83,16 @@ class LatentAttention(BaseModel):
         return (
             (hidden * queries if self.q_lora_rank is None else self.q_lora_rank * (hidden + queries))
             + hidden * (self.kv_lora_rank + self.qk_rope_head_dim)
-            + self.kv_lora_rank * self.heads * (self.qk_nope_head_dim + self.v_head_dim)
+            + self.context_params()
             + self.heads * self.v_head_dim * hidden
         )
 
     def output_params(self, hidden: int) -> int:
         return hidden * self.heads * self.v_head_dim
+
+    def context_params(self) -> int:
+        """Those that make keys and values of what is cached, which is compressed: for every cached token once more."""
+        return self.kv_lora_rank * self.heads * (self.qk_nope_head_dim + self.v_head_dim)
 
     def core_flops_per_pair(self) -> int:
         return 2 * self.heads * (self.qk_nope_head_dim + self.qk_rope_head_dim + self.v_head_dim)
@@ -182,7 +190,7 @@ class ModelShape(BaseModel):
     def params(self) -> int:
         """Parameters of the whole model, as a model's card counts them, without norms and biases."""
         attention = self.layers * self.attention.projection_params(self.hidden)
-        dense = self.dense_layers * 3 * self.hidden * self.dense_intermediate
+        dense = (self.layers - self.moe_layers) * 3 * self.hidden * self.dense_intermediate
         experts = (self.experts + self.shared_experts) * self.expert_params + self.experts * self.hidden
         return attention + dense + self.moe_layers * experts + 2 * self.vocab * self.hidden
 

@@ -1,4 +1,5 @@
-"""How uneven routing is: the popularity of experts."""
+"""How uneven routing is: experts are as popular as Zipf's law with exponent `skew` has it, and each layer draws anew
+which of them the popular ones are."""
 
 from __future__ import annotations
 
@@ -8,21 +9,13 @@ from functools import lru_cache
 
 
 @lru_cache(maxsize=4096)
-def popularity(experts: int, skew: float, seed: int, layer: int) -> tuple[float, ...]:
-    """Share of each expert in one layer's routing, summing to 1: Zipf with exponent `skew`.
-
-    Which expert is the popular one is drawn anew for every layer.
-    """
-    return _dealt(_zipf(experts, skew), skew, seed, layer)
-
-
-@lru_cache(maxsize=4096)
 def visit_probability(experts: int, top_k: int, skew: float, seed: int, layer: int) -> tuple[float, ...]:
     """Probability that a token visits each expert of a layer; they sum to top_k.
 
     A token visits k *different* experts, each more likely the more popular it is: the first k of exponential clocks
     that tick at the rate of the popularity (the same as adding log popularity to Gumbel-distributed router scores).
-    An expert is among them when it ticks before the time at which k have ticked on average.
+    An expert is taken to be among them when it ticks before the time at which k have ticked on average. For one of one
+    (k = 1) that is not needed, and from k = 2 on it is within a tenth, from 4 on within a twentieth, of the truth.
     """
     return _dealt(_visits(experts, top_k, skew), skew, seed, layer)
 
@@ -48,6 +41,8 @@ def _visits(experts: int, top_k: int, skew: float) -> tuple[float, ...]:
     if top_k == experts or not skew:  # what is known needs no search, whose last bit depends on the system's expm1
         return (top_k / experts,) * experts
     shares = _zipf(experts, skew)
+    if top_k == 1:
+        return shares
     low, high = 0.0, 1.0
     while math.fsum(_ticked(shares, high)) < top_k:
         low, high = high, 2 * high

@@ -222,15 +222,20 @@ class CostModel:
             took_us = max(took_us, max(max(one.sent_bytes) for one in sent) / (gbps * share * 1e3))
         nodes = self._nodes(ranks, gbps, share_reached)
         if nodes is not None:
-            # what is added up goes to another node once for all ranks of a node, each of which sends its part of it
-            once = nodes.size if all(one.added_up for one in sent) else 1
-            took_us = max(took_us, _between_nodes(sent, nodes) / once / nodes.rate)
+            took_us = max(took_us, _between_nodes(sent, nodes) / nodes.rate)
         return fixed_us + took_us
 
 
 def _between_nodes(sent: Sequence[Collective], nodes: Nodes) -> float:
-    """What the busiest rank sends to other nodes, or receives from them, in bytes."""
-    ranks = range(len(sent))
-    out = max(math.fsum(sent[rank].sent_bytes[peer] for peer in ranks if nodes.far(rank, peer)) for rank in ranks)
-    into = max(math.fsum(sent[peer].sent_bytes[rank] for peer in ranks if nodes.far(rank, peer)) for rank in ranks)
-    return max(out, into)
+    """What the busiest rank sends to other nodes, or receives from them, in bytes.
+
+    Of what crosses once for all ranks of a node, each of these carries its part.
+    """
+    ranks, once = range(len(sent)), all(one.once_per_node for one in sent)
+    busiest = 0.0
+    for rank in ranks:
+        far = [peer for peer in ranks if nodes.far(rank, peer)]
+        out = math.fsum(sent[rank].sent_bytes[peer] for peer in far)
+        into = math.fsum(sent[peer].sent_bytes[rank] for peer in far)
+        busiest = max(busiest, max(out, into) / (len(ranks) - len(far) if once else 1))
+    return busiest

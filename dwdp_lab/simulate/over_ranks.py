@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dwdp_lab.program.memory import ledger
 from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.simulate.faster_dep import with_the_faster_dep
 from dwdp_lab.simulate.hardware import Hardware
 from dwdp_lab.simulate.outcome import Simulate, outcome
 from dwdp_lab.simulate.physics import Physics
@@ -33,11 +34,14 @@ class OfRanks:
 def over_ranks(
     scenario: Scenario, hardware: Hardware, physics: Physics, sizes: Sequence[int], simulate: Simulate = outcome
 ) -> tuple[OfRanks, ...]:
-    """DEP beside DWDP for other group sizes, as few local experts as each allows (L as given for the scenario's N)."""
+    """DEP beside DWDP for other group sizes, as few local experts as each allows (L as given for the scenario's N).
+
+    Where `dep_form` is auto, DEP takes for each size the form that is faster there.
+    """
     rows = []
     for ranks in sizes:
         changes: dict[str, object] = {} if ranks == scenario.ranks else {"group": {"ranks": ranks}}
-        one = brief(scenario.replace(**changes))
+        one = brief(with_the_faster_dep(scenario.replace(**changes), hardware, physics, simulate))
         dep = simulate(one.with_strategy("dep"), hardware, physics).metrics
         dwdp = simulate(one.with_strategy("dwdp"), hardware, physics).metrics
         memory = ledger(one, "dwdp").total / 1e9

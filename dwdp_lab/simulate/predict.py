@@ -13,8 +13,9 @@ from dwdp_lab.scenario.strategy import StrategyName
 from dwdp_lab.simulate.advice import advise
 from dwdp_lab.simulate.bound import Bound, bound_of
 from dwdp_lab.simulate.crossover import crossover
+from dwdp_lab.simulate.faster_dep import with_the_faster_dep
 from dwdp_lab.simulate.hardware import Hardware, load_hardware
-from dwdp_lab.simulate.outcome import Remembering, Simulate
+from dwdp_lab.simulate.outcome import Remembering
 from dwdp_lab.simulate.over_ranks import OfRanks, over_ranks
 from dwdp_lab.simulate.paper_data import fitted_router_skew
 from dwdp_lab.simulate.physics import BOUND, REALISTIC, Physics
@@ -115,7 +116,8 @@ def predict(
     profile = hardware or load_hardware(scenario.hardware)
     physics = physics or physics_for(profile)
     simulate = Remembering()
-    scenario = _with_the_faster_dep(scenario, profile, physics, simulate)
+    given = scenario
+    scenario = with_the_faster_dep(scenario, profile, physics, simulate)
     short = few_layers(brief(scenario))
     strategies = {}
     for name in STRATEGIES:
@@ -138,7 +140,7 @@ def predict(
     say("trying settings of DWDP")
     best = best_settings(scenario, profile, physics, simulate)
     say("simulating other group sizes")
-    others = over_ranks(scenario, profile, physics, sizes, simulate)
+    others = over_ranks(given, profile, physics, sizes, simulate)
     return Prediction(
         scenario,
         profile,
@@ -149,13 +151,6 @@ def predict(
         others,
         _provenance(scenario, profile, physics),
     )
-
-
-def _with_the_faster_dep(scenario: Scenario, hardware: Hardware, physics: Physics, simulate: Simulate) -> Scenario:
-    if scenario.strategy.dep_form != "auto":
-        return scenario
-    forms = [scenario.replace(**{"strategy.dep_form": form}) for form in ("all_to_all", "all_gather")]
-    return min(forms, key=lambda one: simulate(brief(one.with_strategy("dep")), hardware, physics).metrics.step_ms)
 
 
 def _with_one_slot(scenario: Scenario) -> Ledger:
@@ -183,6 +178,6 @@ def _provenance(scenario: Scenario, hardware: Hardware, physics: Physics) -> dic
         "crossover_tokens": f"{how}; passes with this workload's imbalance and request length",
         "memory_gb_per_rank": "computed from the model's shape and the largest pass; no framework, no fragmentation",
         "best": f"{how}; a search over some settings with two steps each",
-        "over_ranks": f"{how}; two steps each",
+        "over_ranks": f"{how}; two steps each; DEP exchanges tokens by what is faster for so many ranks",
         "hardware": "; ".join(("each number of the profile carries its own source", *notes)),
     } | ({"router_skew": f"{skew:g}, fitted to the paper's Table 1 for a model of this shape"} if fitted else {})

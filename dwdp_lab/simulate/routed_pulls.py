@@ -57,7 +57,7 @@ def over_batches(
             "kind": "cv",
             "cv": 0.0,
             "tokens_per_rank": count,
-            "isl_tokens": min(count, max(1, round(total / max(1, sum(chunks))))),
+            "isl_tokens": max(1, round(total / max(1, sum(chunks)))),
             "router_skew": given.router_skew,
             "seed": given.seed,
         }

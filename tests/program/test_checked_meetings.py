@@ -153,6 +153,13 @@ def test_a_wrong_pipeline_is_refused_by_the_name_of_its_operation(change: Change
         verify(build(_scenario(), _changed(change)), _scenario())
 
 
+def test_messages_are_of_micro_batches_also_where_none_has_a_number() -> None:
+    def unnumbered(_: RankView, ops: list[Op]) -> list[Op]:
+        return [op._replace(micro=None) for op in ops]
+
+    assert {hazard.fault for hazard in _found(_changed(unnumbered))} >= {"mixed"}
+
+
 def _ring(rank: RankView) -> Iterator[Op]:
     """Two ranks with two layers each, micro-batches of their own that start at home and end at the neighbour's.
 

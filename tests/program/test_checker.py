@@ -9,7 +9,7 @@ from any_scenario import scenarios
 from hypothesis import given, settings
 
 from dwdp_lab.program.build import build
-from dwdp_lab.program.checker import Hazard, ProgramError, check, verify
+from dwdp_lab.program.checker import Hazard, ProgramError, check, check_program, verify
 from dwdp_lab.program.dep import dep
 from dwdp_lab.program.dwdp import dwdp
 from dwdp_lab.program.operation import Op, Program
@@ -218,7 +218,17 @@ def test_programs_of_some_ranks_only_are_refused() -> None:
     first, second = build(scenario)
     assert check([first, second], scenario) == []
     for programs in ([first], [second, first], [first, first]):
-        assert "missing" in {hazard.fault for hazard in check(programs, scenario)}
+        found = next(hazard for hazard in check(programs, scenario) if hazard.fault == "missing")
+        assert (found.rank, found.op) == (-1, -1)
+        assert str(found).startswith("the group: programs of ranks [")
+
+
+def test_an_error_names_the_first_hazard_and_counts_the_others() -> None:
+    one, other = (Hazard(0, 0, "missing", name) for name in ("this", "that"))
+    assert [str(ProgramError(hazards)) for hazards in ([one], [one, other, other])] == [
+        "rank 0: this",
+        "rank 0: this (and 2 more)",
+    ]
 
 
 @pytest.mark.parametrize("name", ["dwdp", "dep", "replicated", "weight_gather"])
@@ -233,6 +243,9 @@ def test_local_experts_are_merged_whatever_the_scenario_calls_the_strategy(name:
         return (op for op in dwdp(rank) if op.kind != "merge")
 
     assert any("local part" in hazard.message for hazard in check(build(scenario, forgetful), scenario))
+    alone = build(scenario, forgetful)[0]  # nothing says that its view is merged
+    assert check_program(alone) == []
+    assert check_program(alone, view_is_merged=True)
 
 
 def test_experts_need_their_weights() -> None:
@@ -243,6 +256,19 @@ def test_experts_need_their_weights() -> None:
     assert any(h.fault == "stale read" for h in same_slot)
     elsewhere = _planted(lambda op, _: op._replace(layer=7) if op.kind == "pull" and op.layer == 2 else op)
     assert {h.fault for h in elsewhere} >= {"not there", "stale read"}
+
+
+def test_two_writes_without_an_order_are_found_though_nothing_reads_in_between() -> None:
+    """A gather brings the rank's own experts too, on another lane than what merges them."""
+
+    def merging(waits: tuple[str, ...]) -> Program:
+        gather = Op("gather_weights", "comm", 0, 0, (), "gathered", slot=0)
+        return Program(0, (gather, Op("merge", "compute", 0, 0, waits, slot=0)))
+
+    (found,) = check_program(merging(()))
+    assert (found.op, found.fault) == (1, "overwrite")
+    assert "together with the gather_weights of layer 0" in found.message
+    assert check_program(merging(("gathered",))) == []
 
 
 def test_weights_may_stay_in_their_slots_across_steps() -> None:

@@ -47,6 +47,18 @@ def test_computed_experts_partition_all_within_the_windows(where: Placement) -> 
         assert set(where.computed(rank)) <= set(where.local(rank))
 
 
+@given(placements())
+def test_computed_shares_are_as_even_as_the_windows_allow(where: Placement) -> None:
+    """Where one begins elsewhere than evenly, the windows leave it no nearer place."""
+    for rank in range(1, where.ranks):
+        cut, even = where.computed(rank).start, rank * where.experts // where.ranks
+        nearest = where.local(rank).start if cut > even else where.local(rank - 1).stop
+        assert cut in (even, nearest)
+    if where.local_experts == where.experts:
+        sizes = {len(where.computed(rank)) for rank in range(where.ranks)}
+        assert max(sizes) - min(sizes) <= 1
+
+
 @given(st.integers(2, 9), st.integers(1, 9), st.integers(0, 40))
 def test_papers_constraint_gives_the_papers_windows(ranks: int, pulled: int, extra: int) -> None:
     local = pulled + extra

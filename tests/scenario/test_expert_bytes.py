@@ -18,6 +18,23 @@ def test_qwen3_by_hand() -> None:
     assert 2 * model.expert_bytes < 1.004 * read_model("qwen3-30b-a3b").expert_bytes
 
 
+@pytest.mark.parametrize(
+    ("dtype", "bytes_of_a_block", "params"),
+    [
+        ("fp32", 4, 1),
+        ("bf16", 2, 1),
+        ("fp16", 2, 1),
+        ("fp8", 128 * 128 + 4, 128 * 128),  # one fp32 scale
+        ("mxfp4", 16 + 1, 32),  # one exponent
+        ("nvfp4", 8 + 1, 16),  # one e4m3 scale
+    ],
+)
+def test_formats_by_their_blocks(dtype: str, bytes_of_a_block: int, params: int) -> None:
+    model = read_model({"preset": "deepseek-r1", "expert_dtype": dtype})
+    assert model.expert_params == 3 * 7168 * 2048
+    assert model.expert_bytes == 3 * 7168 * 2048 // params * bytes_of_a_block
+
+
 @given(hidden=st.integers(1, 9000), inner=st.integers(1, 9000))
 def test_a_matrix_of_n_rows_and_k_columns_is_n_times_k_plus_4_bytes(hidden: int, inner: int) -> None:
     sizes = {"hidden": hidden, "expert_intermediate": inner, "expert_dtype": "fp8_channel"}

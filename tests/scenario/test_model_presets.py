@@ -11,7 +11,6 @@ import pytest
 from dwdp_lab.scenario import (
     GroupedQueryAttention,
     LatentAttention,
-    ModelShape,
     Scenario,
     ScenarioError,
     read_model,
@@ -19,20 +18,6 @@ from dwdp_lab.scenario import (
 from dwdp_lab.scenario.shipped import shipped
 
 PRESETS = shipped("models", ".json")
-
-
-def total_params(model: ModelShape) -> int:
-    """Matrices of the whole model, embedding and head untied; norms, biases and the like are left out."""
-    experts = (model.experts + model.shared_experts) * model.expert_params
-    router = model.hidden * model.experts
-    attention = model.attention.projection_params(model.hidden)
-    dense = 3 * model.hidden * model.dense_intermediate
-    return (
-        model.layers * attention
-        + model.moe_layers * (experts + router)
-        + model.dense_layers * dense
-        + 2 * model.vocab * model.hidden
-    )
 
 
 @pytest.mark.parametrize(
@@ -47,7 +32,7 @@ def total_params(model: ModelShape) -> int:
     ],
 )
 def test_presets_have_the_published_number_of_parameters(name: str, billions: float) -> None:
-    assert total_params(read_model(name)) / 1e9 == pytest.approx(billions, rel=0.003)
+    assert read_model(name).params / 1e9 == pytest.approx(billions, rel=0.003)
 
 
 def test_expert_sizes_are_the_published_ones() -> None:
@@ -86,7 +71,7 @@ def test_attention_of_each_family() -> None:
 def test_tiny_is_small_and_aligned() -> None:
     tiny = read_model("tiny")
     assert tiny.expert_bytes % 64 == 0
-    assert total_params(tiny) < 1_000_000
+    assert tiny.params < 1_000_000
     assert tiny.dtype == tiny.expert_dtype == "fp32"
 
 

@@ -122,9 +122,3 @@ def test_traces_are_dealt_and_packed() -> None:
     numbers = [sorted({c.request for batch in steps for c in batch}) for steps in batches.by_rank]
     assert numbers == [[0, 3, 6, 9], [1, 4, 7], [2, 5, 8]]
     assert all(batches.tokens(rank, step) <= 256 for rank in range(3) for step in range(batches.steps))
-
-
-def test_pairs_of_causal_attention() -> None:
-    context, new = 7, 5
-    slow = sum(1 for query in range(new) for key in range(context + new) if key <= context + query)
-    assert Chunk(0, context, new).pairs == slow

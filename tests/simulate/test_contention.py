@@ -68,6 +68,11 @@ def test_in_phase_rotation_keeps_sources_apart_and_ascending_order_does_not() ->
     assert max(together) <= 3
 
 
+def test_slices_of_one_peer_after_another_have_levels() -> None:
+    sliced = _pulling(**{"group.ranks": 4, "strategy.slice_bytes": 2048, "strategy.peer_order": "rotated"})
+    assert measured_levels(sliced)[1] == pytest.approx(1.0)
+
+
 def test_slices_have_no_level() -> None:
     with pytest.raises(ScenarioError, match=r"strategy\.slice_bytes = 2048"):
         measured_levels(_pulling(**{"strategy.slice_bytes": 2048, "strategy.peer_order": "interleaved"}))

@@ -31,6 +31,13 @@ def test_dense_layers_cost_the_same_wherever_they_lie(name: StrategyName) -> Non
     assert computing_us(first) == pytest.approx(computing_us(anywhere))
 
 
+def test_parameters_are_counted_wherever_dense_layers_lie() -> None:
+    first, anywhere, nowhere = (scenario(dense).model for dense in (FIRST, ANYWHERE, {}))
+    assert first.params == anywhere.params
+    experts = 128 * (3 * 2048 * 768 + 2048)  # and their columns of the router
+    assert nowhere.params - first.params == 3 * (experts - 3 * 2048 * 6144)
+
+
 def computing_us(work: Scenario) -> float:
     return sum(span.end_us - span.start_us for span in run_sim(work).spans if span.lane == "compute")
 

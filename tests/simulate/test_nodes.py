@@ -92,6 +92,16 @@ def test_far_readers_share_what_joins_the_nodes_and_near_ones_the_rest(kind: typ
     assert links.run(math.inf) == (15.0, 3)  # 100 bytes left, all of the 20 for them
 
 
+@pytest.mark.parametrize("kind", [OneSourceNodes, SharedLinks])
+def test_what_a_near_reader_cannot_take_goes_to_the_far_one(kind: type) -> None:
+    """Two ranks of a node are joined by 20 of 100, so that rank 0 has 80 left for the other node, which takes 90."""
+    links: Links = kind(4, 100.0, 100.0, 20.0, Nodes(2, 90.0))
+    for rank, nbytes in ((1, 200.0), (2, 160.0)):
+        links.start(rank, [Stage(((0, nbytes),))], 0.0)
+    assert links.run(math.inf) == (2.0, 2)
+    assert links.run(math.inf) == (10.0, 1)
+
+
 @settings(deadline=None, max_examples=60)
 @given(scenarios(), st.integers(1, 6), st.floats(0.1, 449.0))
 def test_what_joins_nodes_never_shortens_a_collective_step_and_vanishes_when_there_is_enough(
@@ -150,6 +160,25 @@ def test_an_all_to_all_takes_what_leaves_the_node_over_what_joins_them() -> None
     assert reached == pytest.approx(51 + far / (0.557 * 10e3))
 
 
+@pytest.mark.parametrize("kind", ["gather_tokens", "reduce_tokens", "gather_weights", "all_reduce"])
+def test_what_every_rank_gets_or_adds_to_crosses_once_for_all_ranks_of_a_node(kind: str) -> None:
+    """Six ranks on nodes of four. The two of the second node need what the four of the first have, half of it each."""
+    scenario = Scenario.create(
+        model={**MODEL, "experts": 12}, group={"ranks": 6}, workload={"cv": 0.0, "tokens_per_rank": 100}
+    )
+    amounts = WorkModel(scenario)
+    tokens, weights = 100 * 256 * 2, 2 * 3 * 256 * 128 * 2
+    sent = {
+        "gather_tokens": ([amounts.gather_tokens(rank, 0) for rank in range(6)], 4 * tokens / 2),
+        "reduce_tokens": ([amounts.reduce_tokens(rank, 0) for rank in range(6)], 4 * tokens / 2),
+        "gather_weights": ([amounts.gather_weights(rank) for rank in range(6)], 4 * weights / 2),
+        # each of the six adds up a sixth of the rows, and then all get it
+        "all_reduce": ([amounts.all_reduce(rank, 600) for rank in range(6)], 2 * 4 * tokens / 2),
+    }
+    collectives, far_bytes = sent[kind]
+    assert CostModel.of(on_nodes(4, 1.0)).collective_us(collectives) == pytest.approx(far_bytes / 1e3)
+
+
 def test_a_second_node_costs_dwdp_more_than_a_larger_group_gains() -> None:
     scenario = Scenario.create(
         model={"preset": "qwen3-30b-a3b", "layers": 4}, workload={"cv": 0.0, "tokens_per_rank": 8192}
@@ -157,6 +186,8 @@ def test_a_second_node_costs_dwdp_more_than_a_larger_group_gains() -> None:
     sizes = (2, 4, 8, 16)
     rows = over_ranks(scenario, load_hardware("h100"), BOUND, sizes)
     assert [row.nodes for row in rows] == [1, 1, 1, 2]
+    for row in rows:
+        assert row.dwdp_over_dep * row.dep_tokens_per_s_per_gpu == pytest.approx(row.dwdp_tokens_per_s_per_gpu)
     assert rows[3].dwdp_exposed_copy_ms > 10 * rows[2].dwdp_exposed_copy_ms
     together = over_ranks(scenario, on_nodes(72, 50.0), BOUND, sizes)
     assert together[:3] == rows[:3]

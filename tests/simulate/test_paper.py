@@ -9,11 +9,12 @@ import pytest
 from dwdp_lab.cli.main import main
 from dwdp_lab.cli.paper import figures
 from dwdp_lab.scenario.model_config import read_model
+from dwdp_lab.simulate.elsewhere import _predicted, measured_elsewhere
 from dwdp_lab.simulate.fit_paper import fit
 from dwdp_lab.simulate.hardware import load_hardware
 from dwdp_lab.simulate.paper import Table, as_printed, compare_with_paper
 from dwdp_lab.simulate.paper_account import account, summarise
-from dwdp_lab.simulate.paper_data import fitted_router_skew, paper_data
+from dwdp_lab.simulate.paper_data import fitted_router_skew, paper_data, paper_scenario
 from dwdp_lab.simulate.predict import physics_for
 
 
@@ -91,6 +92,12 @@ def test_the_summary_tells_fitted_from_predicted() -> None:
     summary = {one.name: one for one in summarise(tables)}
     assert summary["Table 1, fitted rows"].mean_absolute < 0.02
     assert summary["Table 2"].worst == 0
+    assert [(one.name, one.numbers) for one in summarise(tables) if "Table 3" in one.name or "3c" in one.name] == [
+        ("- without 3c's standard deviations", 12),
+        ("- 3c's standard deviations", 1),  # the others are kept back
+        ("Table 3, TTFT", 9),
+        ("- without 3c's standard deviations", 8),
+    ]
     assert summary["Tables 3 and 4, tokens/GPU"].numbers == 13
     assert abs(summary["Tables 3 and 4, tokens/GPU"].worst) >= summary["Tables 3 and 4, tokens/GPU"].mean_absolute
     missing = account(tables)
@@ -117,6 +124,18 @@ def test_what_others_measured_is_predicted_and_shown_with_its_source() -> None:
     assert len(of_mi355x) == 3
     assert all(((row.simulated or 0) > 1) == ((row.paper or 0) > 1) for row in of_mi355x)
     assert (of_mi355x[2].simulated or 9) <= (of_mi355x[1].simulated or 0)  # the best DEP is at least as fast
+
+
+def test_what_others_measured_is_held_against_their_fastest_dep() -> None:
+    (row,) = (one for one in paper_data("elsewhere")["rows"] if len(one["dep_forms"]) > 1)
+    ratios = {one["cell"]: ratio for one, ratio in measured_elsewhere()}
+    forms = [_predicted({**row, "dep_forms": [form]}) for form in row["dep_forms"]]
+    assert forms[0] != forms[1]
+    assert ratios[row["cell"]] == min(forms)
+
+
+def test_a_scenario_of_the_paper_has_its_ranks_but_where_it_is_told() -> None:
+    assert [paper_scenario("dwdp", {}, ranks=ranks).ranks for ranks in (None, 3)] == [4, 3]
 
 
 def test_printed_digits() -> None:

@@ -196,6 +196,27 @@ def test_waiting_can_be_the_bound() -> None:
     assert shares["link"] < 0.01
 
 
+def test_dep_takes_for_every_group_size_the_form_that_is_faster_there() -> None:
+    """On one node an all-to-all moves less; to another one an all-gather sends each token once."""
+    scenario = SMALL.replace(**{"model.layers": 2})
+    rows = predict(scenario, H100, sizes=[4, 16]).over_ranks
+    best = []
+    for row in rows:
+        by_form = {
+            form: outcome(
+                scenario.replace(
+                    **{"group.ranks": row.ranks, "strategy.name": "dep", "strategy.dep_form": form},
+                ),
+                H100,
+                REALISTIC,
+            ).metrics.tokens_per_s
+            for form in ("all_to_all", "all_gather")
+        }
+        best.append(max(by_form, key=by_form.__getitem__))
+        assert row.dep_tokens_per_s_per_gpu == pytest.approx(max(by_form.values()))
+    assert best == ["all_to_all", "all_gather"]
+
+
 def test_the_ledger_adds_up_to_the_model() -> None:
     r1 = Scenario.create(
         model={"preset": "deepseek-r1", "expert_dtype": "nvfp4"}, group={"ranks": 4}, workload={"tokens_per_rank": 1}

@@ -83,6 +83,14 @@ def test_a_collective_on_a_mesh_waits_for_its_busiest_pair() -> None:
     assert mesh.communication_ms / switch.communication_ms == pytest.approx(450 / 64, rel=1e-6)
 
 
+def test_a_file_that_holds_no_object_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "profile.json"
+    for text, says in (("[1]", "needs a JSON object"), ("{", "is not JSON")):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(ScenarioError, match=says):
+            load_hardware(str(file))
+
+
 def test_an_unknown_profile_is_refused() -> None:
     with pytest.raises(ScenarioError, match="Did you mean 'mi300x'"):
         load_hardware("mi300")

@@ -56,7 +56,7 @@ def test_a_simulated_run_does_not_depend_on_how_sum_adds_floats(
     )
 
     def run(adding: Callable[..., Any]) -> tuple[tuple[Span, ...], Metrics]:
-        for known in (router.popularity, router.visit_probability, router._visits, pull_plan._pull):
+        for known in (router.visit_probability, router._visits, pull_plan._pull):
             known.cache_clear()
         with monkeypatch.context() as patched:
             patched.setattr(builtins, "sum", adding)

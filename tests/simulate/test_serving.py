@@ -73,6 +73,18 @@ def test_one_server_is_the_same_either_way(lengths: Pass, in_flight: int) -> Non
     assert apart.mean_ttft_ms > 0
 
 
+def test_requests_that_come_together_are_dealt_by_number_then_by_tokens() -> None:
+    """Five at once to two ranks: three at most for each, the longest first to who has the fewest tokens."""
+    seen: list[Sequence[Pass]] = []
+
+    def took_us(passes: Sequence[Pass]) -> float:
+        seen.append(passes)
+        return 1.0
+
+    serve_together(Client((1, 90, 2, 3, 2), 5), Budget(1000, 8), 2, took_us)
+    assert seen == [[(90, 1), (3, 2, 2)]]
+
+
 def test_littles_law_holds_while_the_client_keeps_its_requests_in_flight() -> None:
     client, budget = Client((10,) * 4000, 40), Budget(20, 4)
     served = serve_in_turn(client, budget, [lambda one: float(sum(one))] * 4)

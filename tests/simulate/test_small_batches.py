@@ -52,6 +52,16 @@ def test_for_large_batches_routed_pulls_are_pulls_that_nothing_hides() -> None:
     assert sum(s.nbytes for s in routed if s.kind == "pull") == pytest.approx(8 * pull_of(long, 0).nbytes)
 
 
+def test_requests_are_as_long_as_the_scenarios_and_no_longer_than_the_batch() -> None:
+    lengths = [[3000, 1000], [2000, 2000]]
+    scenario = QWEN.replace(workload={"kind": "explicit", "lengths": lengths})
+    for tokens, isl_tokens in ((8192, 2000), (512, 512)):
+        workload = {"cv": 0.0, "tokens_per_rank": tokens, "isl_tokens": isl_tokens}
+        row = over_batches(scenario, tokens=(tokens,))[0]
+        dep = outcome(scenario.replace(workload=workload).with_strategy("dep"), load_hardware("h100"), BOUND)
+        assert row.dep_ms == dep.metrics.step_ms
+
+
 def test_hot_experts_leave_more_to_spare() -> None:
     even, skewed = (
         over_batches(QWEN.replace(**{"workload.router_skew": skew}), tokens=(16,))[0].pulled_share

@@ -57,6 +57,14 @@ def test_every_span_is_a_complete_event_of_its_rank_and_lane() -> None:
     assert events[2]["args"] == {"step": 0, "layer": 0, "flops": 3e9, "tflops_per_s": 60.0}
 
 
+def test_arrows_and_counters_stay_in_the_processes_of_their_timeline() -> None:
+    alone, second = chrome_trace(DWDP), chrome_trace([DEP, DWDP])
+    for phase in ("s", "f", "C"):
+        after = [event["pid"] for event in of_phase(second, phase)]
+        own = [event["pid"] + 2 for event in of_phase(alone, phase)]
+        assert after[len(after) - len(own) :] == own
+
+
 def test_strategies_in_one_file_have_processes_of_their_own() -> None:
     trace = chrome_trace([DWDP, DEP])
     processes = names(trace, "process_name")

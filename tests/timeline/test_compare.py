@@ -52,6 +52,21 @@ def test_what_takes_several_times_as_long_is_told_as_a_ratio() -> None:
     assert "attention 3.50 x as long" in compare(slow, DEP).words
 
 
+def test_kinds_are_named_in_order() -> None:
+    kinds = ["attention", "dense", "experts", "merge", "route"]
+    before, after = (
+        tuple(
+            Span(0, "compute", kind, 0, layer, layer * 100, layer * 100 + took)
+            for layer, kind in enumerate([*kinds, "wait_peers"])
+        )
+        for took in (50, 60)
+    )
+    words = compare(replace(DWDP, spans=after), replace(DEP, spans=before)).words
+    assert words.endswith(
+        "attention 20 % slower; dense layer 20 % slower; experts 20 % slower; merge 20 % slower; route 20 % slower"
+    )
+
+
 def test_differences_of_states_explain_the_difference_of_steps() -> None:
     found = compare(DWDP, DEP)
     assert set(found.state_ms) == set(STATES)

@@ -62,6 +62,11 @@ def test_a_run_without_spans_has_no_time_and_no_rate() -> None:
     assert len(values.by_rank) == 2
 
 
+def test_a_run_of_no_ranks_has_no_time() -> None:
+    values = metrics(Timeline((), "dwdp", "sim", "simulated", (), 1))
+    assert (values.step_ms, values.tokens_per_s, values.by_rank) == (0, 0, ())
+
+
 @given(
     st.lists(
         st.tuples(

@@ -69,6 +69,17 @@ def test_timelines_share_one_axis() -> None:
     assert bars_of(svg, ORANGE) == [(0, 1.5 * scale)]
 
 
+def test_ticks_stand_where_their_times_are() -> None:
+    svg = timeline_svg([DEP, DWDP], width=946)
+    labels = {text.text: text.get("x") for text in ElementTree.fromstring(svg).iter(f"{SVG}text")}
+    scale = (946 - GUTTER - MARGIN) / 8
+    assert {time: float(labels[time] or 0) for time in ("0", "2", "8")} == {
+        "0": GUTTER,
+        "2": GUTTER + 2 * scale,
+        "8": GUTTER + 8 * scale,
+    }
+
+
 def test_an_exposed_copy_fills_the_gap_in_the_compute_row() -> None:
     svg = timeline_svg(DWDP, width=946)
     scale = (946 - GUTTER - MARGIN) / 4
@@ -147,6 +158,11 @@ def test_a_crowd_keeps_every_kinds_share(lengths: list[tuple[str, float, float]]
         after = sum(bar.right - bar.left for bar in shown if bar.kind == kind)
         assert after == pytest.approx(before, abs=2.5)
     assert all(a.right <= b.left + 1e-9 for a, b in itertools.pairwise(shown))
+
+
+def test_a_crowd_becomes_cells_as_wide_as_can_be_told_apart() -> None:
+    bars = [Bar("ab"[i % 2], i / 4, (i + 1) / 4) for i in range(40)]
+    assert [bar.left for bar in drawn(bars, 0.5)] == [i / 2 for i in range(20)]
 
 
 def test_wide_bars_are_drawn_as_they_are() -> None:
