@@ -172,6 +172,8 @@ class WorkModel:
         if rows or own_tokens:
             # a row: permuted (in, out), SwiGLU (two in, one out), summed (in); a token: residual (two in, one out)
             unfused = rows * (3 * model.hidden + 3 * model.expert_intermediate) + own_tokens * 3 * model.hidden
+            if model.shared_experts:  # side by side as one wide MLP: SwiGLU, summed (in)
+                unfused += own_tokens * (3 * model.shared_experts * model.expert_intermediate + model.hidden)
             terms.append(self._activations(unfused))
         if model.expert_dtype == "fp8_channel":
             # a token once, at home, and wherever it visits an expert the product of gate and up

@@ -121,21 +121,45 @@ def _reached(shares: dict[str, float], slowdown: dict[str, float], digits: int =
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description="Fit the gb200 profile to the paper's Tables 1 and 7.")
-    parser.add_argument("--write", action="store_true", help="write data/hardware/gb200.json and data/paper/setup.json")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="write data/hardware/gb200.json, b200.json (its numbers taken over) and data/paper/setup.json",
+    )
     options = parser.parse_args(arguments)
     found = fit()
     print(json.dumps(found.reached.model_dump(exclude_none=True), indent=1), f"\nrouter skew {found.router_skew}")
     if options.write:
         profile = load_hardware("gb200").model_copy(update={"reached": found.reached, "provenance": "fitted"})
-        _write("hardware", "gb200", profile.model_dump(exclude_none=True))
+        _write("hardware", "gb200", profile.model_dump(exclude_unset=True))
+        same_chip = load_hardware("b200").model_copy(update={"reached": taken_over(found.reached)})
+        _write("hardware", "b200", same_chip.model_dump(exclude_unset=True))
         setup = dict(paper_data("setup"))
         setup["router_skew"] = setup["router_skew"] | {"value": found.router_skew}
         _write("paper", "setup", setup)
 
 
+def taken_over(reached: Reached) -> Reached:
+    """What the GB200 reaches, for the B200: the same numbers, each saying where it is from."""
+
+    def told(fields: dict[str, Any]) -> dict[str, Any]:
+        if "source" in fields:
+            return fields | {"source": f"taken over from the GB200 (same chip, same link): {fields['source']}"}
+        return {name: told(value) for name, value in fields.items()}
+
+    return Reached.model_validate(told(reached.model_dump(exclude_unset=True)))
+
+
 def _write(folder: str, name: str, fields: dict[str, Any]) -> None:
-    text = json.dumps(fields, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(_plain(fields), indent=1, ensure_ascii=False) + "\n"
     shipped(folder, ".json")[name].write_text(text, encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """Whole numbers without a fraction, as a reader would write them."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from dwdp_lab.cli.main import main
 from dwdp_lab.cli.paper import figures
 from dwdp_lab.scenario.model_config import read_model
 from dwdp_lab.simulate.elsewhere import _predicted, measured_elsewhere
-from dwdp_lab.simulate.fit_paper import fit
+from dwdp_lab.simulate.fit_paper import fit, taken_over
 from dwdp_lab.simulate.hardware import load_hardware
 from dwdp_lab.simulate.paper import Table, as_printed, compare_with_paper
 from dwdp_lab.simulate.paper_account import account, summarise
@@ -28,6 +28,7 @@ def test_the_gb200_profile_is_what_the_fit_finds() -> None:
     found, profile = fit(), load_hardware("gb200")
     assert profile.reached == found.reached
     assert paper_data("setup")["router_skew"]["value"] == found.router_skew
+    assert load_hardware("b200").reached == taken_over(found.reached)
 
 
 def test_the_roofline_is_within_5_per_cent() -> None:
