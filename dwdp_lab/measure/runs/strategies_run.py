@@ -13,6 +13,7 @@ from dwdp_lab.execute.ranks import OnProgress, Ranks
 from dwdp_lab.measure.runs.figures import Figures
 from dwdp_lab.measure.runs.grid import label_of
 from dwdp_lab.measure.runs.recorded_runs import MachineRun, Run, RunsFile, new_file
+from dwdp_lab.measure.runs.run_length import about_length
 from dwdp_lab.measure.runs.summary import summary_of
 from dwdp_lab.measure.turns import turns
 from dwdp_lab.measure.where import where_measured
@@ -83,6 +84,7 @@ def simulate_grid(
 def _run(sitting: Sitting, run: Callable[[Scenario], _Ran], keep: Keep, progress: OnProgress | None) -> RunsFile:
     scenarios = sitting.scenarios
     so_far = [_SoFar([], [], []) for _ in scenarios]
+    begun: RunsFile | None = None
     file: RunsFile | None = None
     order = turns(len(scenarios), sitting.repeats, sitting.seed)
     for done, number in enumerate(order):
@@ -92,10 +94,11 @@ def _run(sitting: Sitting, run: Callable[[Scenario], _Ran], keep: Keep, progress
             progress(done / len(order), f"{label_of(scenario)}, {tokens} tokens")
         ran = run(scenario)
         so_far[number].add(ran)
-        if file is None:
-            file = _begin(sitting, ran.timeline)
+        if begun is None:
+            begun = _begin(sitting, ran.timeline)
         runs = list(_runs(scenarios, so_far))
-        file = file.model_copy(update={"runs": runs, "summary": summary_of(runs)})
+        notes = [*begun.notes, *(about_length(runs) if sitting.machine == "cuda" else ())]
+        file = begun.model_copy(update={"runs": runs, "summary": summary_of(runs), "notes": notes})
         keep(file)
     if file is None:
         raise ValueError("there is nothing to run")
