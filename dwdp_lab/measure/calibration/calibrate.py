@@ -13,6 +13,7 @@ from dwdp_lab.measure.calibration.calibration_plan import calibration_plan
 from dwdp_lab.measure.calibration.calibration_runs import run_plan, samples_of, spread_of
 from dwdp_lab.measure.calibration.findings import Found, Samples, fit_samples
 from dwdp_lab.measure.calibration.fit_moves import Line
+from dwdp_lab.measure.calibration.fit_rates import rest_of
 from dwdp_lab.measure.calibration.kernels_plan import JOB, KernelReport
 from dwdp_lab.measure.where import where_measured
 from dwdp_lab.simulate.hardware import Hardware, load_hardware, profile_for
@@ -32,7 +33,10 @@ class Calibrated:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values: the profile, and every sample with what the fit makes of it."""
+        """Plain JSON values: the profile, and every sample with what the fit makes of it.
+
+        `fitted_us` of compute is None where the rate of its precision could not be told.
+        """
         units, peaks = self.found.units, self.found.peaks(self.samples)
         return {
             "profile": self.profile.model_dump(mode="json", exclude_none=True),
@@ -46,7 +50,7 @@ class Calibrated:
                     "hbm_bytes": sum(piece.hbm_bytes for piece in one.work),
                     "rows_per_expert": max(piece.rows_per_expert for piece in one.work),
                     "us": one.us,
-                    "fitted_us": units.us(one, peaks),
+                    "fitted_us": None if rest_of([one], peaks) else units.us(one, peaks),
                 }
                 for one in self.samples.compute
             ],
@@ -64,11 +68,11 @@ class Calibrated:
         }
 
     def errors(self) -> dict[str, float]:
-        """Median relative error of the fit to its own samples, by kind of sample."""
+        """Median of |fitted / measured - 1| over the samples that were fitted, by kind of sample."""
         plain = {
-            "pulls": [one.us / _line_us(self.found.pulls, one.nbytes, one.copies) for one in self.samples.pulls],
+            "pulls": [_line_us(self.found.pulls, one.nbytes, one.copies) / one.us for one in self.samples.pulls],
             "exchanges": [
-                one.us / _line_us(self.found.exchanges[one.kind], one.nbytes)
+                _line_us(self.found.exchanges[one.kind], one.nbytes) / one.us
                 for one in self.samples.exchanges
                 if one.kind in self.found.exchanges
             ],
