@@ -102,8 +102,8 @@ def predicted_figures(file: RunsFile, scenario: Scenario, hardware: Hardware) ->
 def as_on_machine(file: RunsFile, scenario: Scenario, hardware: Hardware) -> tuple[Scenario, Hardware, Physics]:
     """The scenario, profile and effects that stand for how a machine takes `link_gbps`.
 
-    CPU ranks pace pulls to it and nothing else: collectives stay as fast as they are, a paced pull cannot be faster
-    than memory, and as it sleeps most of the time it does not slow what computes beside it, nor do its copies add up.
+    CPU ranks pace pulls and messages to it: collectives stay as fast as they are, a paced pull cannot be faster than
+    memory, and as it sleeps most of the time it does not slow what computes beside it, nor do its copies add up.
     """
     physics = physics_for(hardware)
     if file.machine != "cpu" or scenario.link_gbps is None:

@@ -56,7 +56,7 @@ def copies_record(measured: Measured, options: CopyOptions, command: str) -> dic
         for way in ("plain", "kernel")
         if way in machine.ways
     }
-    record["sliced"] = [_sliced(measured, way, ahead, share) for way, ahead in slice_ways(machine, 1)]
+    record["sliced"] = [one for way, ahead in slice_ways(machine, 1) if (one := _sliced(measured, way, ahead, share))]
     record |= _together(measured, "plain", share)
     if "source" in machine.ways:
         record["by_source_engines"] = {
@@ -96,8 +96,11 @@ def _columns(measured: Measured, keys: list[Key]) -> dict[str, list[float]]:
     return {**columns, "gbps": rates}
 
 
-def _sliced(measured: Measured, way: Way, ahead: bool, share: int) -> dict[str, Any]:
+def _sliced(measured: Measured, way: Way, ahead: bool, share: int) -> dict[str, Any] | None:
+    """None where no slices were copied so: of a share of many GiB no slices are few enough to be issued ahead."""
     steps = [step for step in slice_sizes(share) if ("sliced", step, way, ahead) in measured.number]
+    if not steps:
+        return None
     keys: list[Key] = [("sliced", step, way, ahead) for step in steps]
     issuing = [median([one.issue_us for turn in measured.turns(key) for one in turn.values()]) for key in keys]
     ahead_matters = measured.machine.name == "cuda"

@@ -30,7 +30,7 @@ EVICT: dict[MachineName, int] = {"cpu": 64 * MIB, "cuda": 128 * MIB}
 """More than the last cache of a processor or GPU of today holds, for most of them."""
 
 Key = tuple[str | int | bool | None, ...]
-"""What a case is, such as ("one_copy", 65536)."""
+"""What a case is, such as ("one", 65536)."""
 
 
 class Machine(NamedTuple):

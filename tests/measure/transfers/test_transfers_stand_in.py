@@ -20,11 +20,12 @@ from dwdp_lab.measure.transfers import transfers_cuda, transfers_rank
 from dwdp_lab.measure.transfers.copies import copies_record
 from dwdp_lab.measure.transfers.copies_cases import CopyOptions, copy_cases
 from dwdp_lab.measure.transfers.source_engines import Range, SourceEngines
-from dwdp_lab.measure.transfers.transfers import About, Case, Plan, Report
+from dwdp_lab.measure.transfers.transfers import About, Case, Plan, Report, Sample
 from dwdp_lab.measure.transfers.transfers_cuda import CudaEnd
 from dwdp_lab.measure.transfers.transfers_measured import Machine, Measured
 from dwdp_lab.measure.transfers.transfers_pattern import WrongBytes
 from dwdp_lab.program.pull_plan import Slice
+from dwdp_lab.view.charts.measured_copies import slice_rates
 
 KIB = 1024
 PIECES = tuple(Slice(1, n * KIB, n * KIB, KIB) for n in range(6))
@@ -231,3 +232,25 @@ def test_on_gpus_slices_go_both_ways_ahead_only_where_a_queue_takes_them() -> No
         assert case.slices[1:] == ((), ())
     assert ("local", 1 << 30, "kernel") in cases
     assert cases["order", "rotated", 2 << 20].way == "batched"
+
+
+def test_a_share_of_which_no_slices_go_ahead_is_a_record_all_the_same() -> None:
+    """16 GiB in slices of 16 MiB are 1,024 copies, more than a stream takes before the first of them starts."""
+    about = About("H200", "0", "580", {"torch": "2.13"}, ("plain", "batched"))
+    machine, options = Machine("cuda", (about, about), 0.0), CopyOptions(largest=1 << 20, share=16 << 30, repeats=1)
+    cases = copy_cases(machine, options)
+    reports = tuple(
+        Report(
+            tuple(Sample(n, 0, 0.0, 8.0, 2.0, -1.0) for n, case in enumerate(cases.values()) if case.slices[rank]),
+            (),
+            0.5,
+            1 << 30,
+        )
+        for rank in range(2)
+    )
+    plan = Plan("cuda", tuple(cases.values()), 1)
+    number = {key: number for number, key in enumerate(cases)}
+    record = copies_record(Measured(machine, plan, reports, number), options, "dwdp-lab bench copies")
+    assert [(one["way"], one["ahead"]) for one in record["sliced"]] == [("plain", False), ("batched", False)]
+    assert record["sliced"][0]["slice_bytes"] == [1 << 20, 2 << 20, 4 << 20, 8 << 20, 16 << 20]
+    assert slice_rates(record).curves
