@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from dwdp_lab.cli.main import main
 from dwdp_lab.execute.ranks import Ranks
 from dwdp_lab.program.build import build
 from dwdp_lab.timeline.profiled import Profiled
+from dwdp_lab.timeline.span import Span
 
 pytestmark = pytest.mark.ranks
 
@@ -42,6 +44,21 @@ def test_operations_of_torch_lie_within_those_of_the_program(name: str) -> None:
             assert {kernel.lane for kernel in within} == {"compute"}
             assert any("mm" in kernel.name or "linear" in kernel.name for kernel in within)
     assert found.outside_us <= found.clock_error_us + 1.0
+
+
+def test_pulls_of_routed_experts_say_what_they_moved_and_not_what_was_expected() -> None:
+    """The step is one that ran before, so its pulls move the same bytes again."""
+    work = several_steps(2, **{"strategy.name": "dwdp", "strategy.pull": "routed"})
+    with Ranks(2) as ranks:
+        result = ranks.run(work, profiled=True)
+    found = result.profiled
+    assert found is not None
+
+    def pulled(spans: Sequence[Span]) -> dict[tuple[int, int], float]:
+        return {(one.rank, one.layer): one.nbytes for one in spans if (one.kind, one.step) == ("pull", found.step)}
+
+    assert len(pulled(found.spans)) == 2 * work.model.moe_layers
+    assert pulled(found.spans) == pulled(result.timeline.spans)
 
 
 def test_the_command_writes_them_into_the_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

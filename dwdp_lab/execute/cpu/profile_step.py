@@ -10,6 +10,7 @@ from dwdp_lab.execute.cpu.setup import Setup
 from dwdp_lab.execute.profiler import labelled, profiled_from, profiled_step, under_profiler
 from dwdp_lab.execute.rank_session import RankSession
 from dwdp_lab.execute.report import of_steps, span_of
+from dwdp_lab.execute.tokens import place_of
 from dwdp_lab.program.operation import Op
 from dwdp_lab.timeline.profiled import Profiled
 
@@ -20,7 +21,8 @@ def profile_step(
     """The run's step with the most tokens, all ranks together. Times count from `zero_ns`."""
     step = profiled_step(setup.scenario)
     chosen = of_steps(ops, {step})
-    lanes = LaneRun(chosen, labelled(chosen, Computation(setup).perform))
+    computation = Computation(setup)
+    lanes = LaneRun(chosen, labelled(chosen, computation.perform))
 
     def run() -> list[Times]:
         times = lanes.run(common_start())
@@ -29,7 +31,13 @@ def profile_step(
 
     times, trace = under_profiler(run, gpu=False)
     spans = [
-        span_of(setup.rank, op, (began.start_ns - zero_ns) / 1e3, (began.end_ns - zero_ns) / 1e3)
+        span_of(
+            setup.rank,
+            op,
+            (began.start_ns - zero_ns) / 1e3,
+            (began.end_ns - zero_ns) / 1e3,
+            computation.pulled_bytes.get(place_of(op)),
+        )
         for op, began in zip(chosen, times, strict=True)
     ]
     return profiled_from(setup.rank, step, chosen, spans, trace, gpu=False, zero_ns=zero_ns, since_ns=0)
