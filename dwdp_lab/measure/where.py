@@ -38,6 +38,9 @@ def where_measured(environment: Mapping[str, Any], machine: MachineName, ranks: 
         notes.append(f"crowded: {ranks} ranks on {cores} CPU cores")
     if machine == "cpu" and load > 2 * cores:
         notes.append(f"busy: load average {load:.1f} on {cores} CPU cores at the end")
+    sharing = environment.get("ranks_per_gpu", 1) if machine == "cuda" else 1
+    if sharing > 1:
+        notes.append(f"crowded: {sharing} ranks share a GPU")
     versions = {name: str(environment[name]) for name in VERSIONS if environment.get(name)}
     gpus = min(ranks, environment.get("gpus", 1)) if machine == "cuda" else 1
     device = f"{gpus} x {environment['device']}" if gpus > 1 else str(environment["device"])

@@ -111,7 +111,8 @@ def calibrate(ranks: Ranks, command: str, progress: OnProgress | None = None, qu
         where = where._replace(notes=(*where.notes, note))
     shipped = profile_for(where.device) if ranks.machine == "cuda" else None
     sheet = None if shipped is None else load_hardware(shipped)
-    profile = calibrated_profile(samples, found, where, memory, sheet)
+    sharing = ranks.size if ranks.machine == "cpu" else environment["ranks_per_gpu"]
+    profile = calibrated_profile(samples, found, where, memory, sheet, sharing)
     return Calibrated(profile, samples, found, spread, time.monotonic() - began)
 
 

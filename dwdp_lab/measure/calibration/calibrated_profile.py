@@ -16,9 +16,9 @@ DIGITS = 4
 
 
 def calibrated_profile(
-    samples: Samples, found: Found, where: Where, memory_bytes: float, sheet: Hardware | None = None
+    samples: Samples, found: Found, where: Where, memory_bytes: float, sheet: Hardware | None = None, sharing: int = 1
 ) -> Hardware:
-    """The profile of a rank of this machine, while all others are busy too.
+    """The profile of a rank of this machine, while all others are busy too; so many share its device's memory.
 
     Peaks are what was reached at best, so a link's share is 1; the efficiency of kernels that work in caches may be
     above 1, as the memory's rate is that of a large copy. Rates of precisions that were not measured follow from those
@@ -34,7 +34,7 @@ def calibrated_profile(
         how = f"what explains the times of experts in it; median over {rate.samples} amounts of tokens"
         tflops[precision] = number(rate.tflops, how)
     assumed = {} if sheet is None else assumed_rates(found.peaks(samples).tflops, sheet)
-    count = len(samples.compute)
+    count = len(samples.of_known_rates)
     efficiency = {
         unit: number(share, f"least absolute errors over {count} operations and kernels")
         for unit, share in units.efficiency.items()
@@ -54,6 +54,7 @@ def calibrated_profile(
         )
         for kind, line in found.exchanges.items()
     }
+    memory = "the device's memory" if sharing == 1 else f"a rank's part of the device's memory, which {sharing} share"
     slowest = min(exchanges.values(), key=lambda one: one.share.value) if exchanges else None
     return Hardware(
         name=f"calibrated-{where.machine}",
@@ -61,7 +62,7 @@ def calibrated_profile(
         provenance="calibrated",
         tflops=tflops | assumed,
         hbm_gbps=number(peaks.hbm_gbps, "the largest copy within a rank, bytes read plus bytes written"),
-        memory_gb=number(memory_bytes / 1e9 / (where.ranks if where.machine == "cpu" else 1), "the device's memory"),
+        memory_gb=number(memory_bytes / 1e9 / sharing, memory),
         link_gbps=number(link.gbps, whole),
         reached=Reached(
             efficiency=efficiency,

@@ -23,6 +23,12 @@ class Samples:
     peaks: Peaks
     launch_us: float
 
+    @property
+    def of_known_rates(self) -> tuple[ComputeSample, ...]:
+        """The samples of compute that units are fitted to: all of their products are in precisions with a peak."""
+        rest = rest_of(self.compute, self.peaks)
+        return tuple(one for one in self.compute if not any(one in some for some in rest.values()))
+
 
 @dataclass(frozen=True)
 class Found:
@@ -43,7 +49,7 @@ class Found:
 def fit_samples(samples: Samples) -> Found:
     """The parameters that explain the samples best."""
     peaks, rest = samples.peaks, rest_of(samples.compute, samples.peaks)
-    units = fit_units([one for one in samples.compute if not any(one in some for some in rest.values())], peaks)
+    units = fit_units(samples.of_known_rates, peaks)
     rates = {precision: fit_rate(some, precision, units, peaks) for precision, some in rest.items()}
     return Found(
         units,

@@ -110,7 +110,7 @@ def _samples() -> Samples:
 @cache
 def _profile() -> Hardware:
     samples = _samples()
-    return calibrated_profile(samples, fit_samples(samples), WHERE, 16e9)
+    return calibrated_profile(samples, fit_samples(samples), WHERE, 16e9, sharing=2)
 
 
 def test_single_numbers_are_found_again() -> None:
@@ -198,6 +198,8 @@ def test_rates_that_were_not_measured_follow_from_the_data_sheet_and_say_so() ->
     with_bf16 = replace(samples, peaks=replace(samples.peaks, tflops={"fp32": 0.1, "bf16": 600.0}))
     found = replace(fit_samples(samples), rates={})  # a machine without e4m3
     profile = calibrated_profile(with_bf16, found, WHERE, 16e9, sheet)
+    assert profile.memory_gb.value == 16.0
+    assert profile.memory_gb.source.endswith(": the device's memory")
     assert set(profile.tflops) == set(sheet.tflops)
     assert profile.tflops["fp32"].value == 0.1
     assert profile.tflops["bf16"].value == 600.0
@@ -227,6 +229,12 @@ def test_a_profile_says_where_it_comes_from_and_can_be_read_again(tmp_path: Any)
     assert profile.calibration is not None
     assert (profile.calibration.device, profile.calibration.command) == (WHERE.device, WHERE.command)
     assert "2 cpu ranks on a machine made up" in profile.link_gbps.source
+    assert profile.memory_gb.value == 8.0
+    assert profile.memory_gb.source.endswith("a rank's part of the device's memory, which 2 share")
+    fitted = [one for one in _samples().compute if {piece.dtype for piece in one.work if piece.flops} <= {"fp32"}]
+    assert len(fitted) == len(_samples().compute) - 4  # those in e4m3 give a rate of their own
+    assert profile.reached is not None
+    assert f" over {len(fitted)} operations and kernels" in profile.reached.efficiency["gemm"].source
     file = tmp_path / "profile.json"
     file.write_text(profile.model_dump_json(exclude_none=True))
     assert load_hardware(str(file)) == profile

@@ -141,6 +141,8 @@ def test_where_comes_from_a_runs_environment() -> None:
     assert where.versions == {"python": "3.12", "torch": "2.13"}
     assert where.words == "2 cuda ranks on a GPU, python 3.12, torch 2.13, 2026-11-23"
     pair = where_measured(environment | {"gpus": 8}, "cuda", 2, "x")
-    assert pair.device == "2 x a GPU"
+    assert (pair.device, pair.notes) == ("2 x a GPU", ())
+    shared = where_measured(environment | {"gpus": 2, "ranks_per_gpu": 2}, "cuda", 4, "x")
+    assert (shared.device, shared.notes) == ("2 x a GPU", ("crowded: 2 ranks share a GPU",))
     crowded = where_measured(environment | {"cpus_allowed": 1}, "cpu", 2, "x")
     assert crowded.notes[0] == "crowded: 2 ranks on 1 CPU cores"
