@@ -55,13 +55,16 @@ def _notes(measured: Measured, places: int, host: dict[str, Any]) -> list[str]:
         notes.append(f"crowded: {machine.ranks} ranks share {places} GPUs")
         notes.append("copies within a GPU are made by its processors, not by copy engines")
     if machine.ranks + machine.load > host["cpus_allowed"]:
-        notes.append(f"crowded: load average {machine.load:.1f} before the start, {host['cpus_allowed']} CPU cores")
+        notes.append(
+            f"crowded: {machine.ranks} ranks beside a load average of {machine.load:.1f} before the start, on "
+            f"{host['cpus_allowed']} CPU cores"
+        )
     if machine.name == "cuda":
         error_us = max(report.clock_error_us for report in measured.reports)
         notes.append(f"the ranks' clocks agree within {2 * error_us:.0f} us")
     if machine.name == "cuda" and (late := _issued_late(measured)):
         notes.append(
-            f"in {late:.0%} of the turns the host was still issuing when the copies began: it may be the limit"
+            f"in {100 * late:.3g}% of the turns the host was still issuing when the copies began: it may be the limit"
         )
     notes += dict.fromkeys(note for report in measured.reports for note in report.notes)
     faults = sum(sample.page_faults for report in measured.reports for sample in report.samples)

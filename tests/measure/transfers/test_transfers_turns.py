@@ -82,7 +82,7 @@ def test_a_record_says_what_it_is_worth() -> None:
     assert record["start_late_us"]["median_us"] == 0.5
     notes = " ".join(record["notes"])
     assert "says nothing about links between GPUs" in notes
-    assert "crowded: load average 99.0" in notes
+    assert "crowded: 2 ranks beside a load average of 99.0" in notes
     assert record["notes"].count("copied somehow") == 1
     assert "page faults" not in notes
     assert "50 page faults" in " ".join(head("Copies", measured(machine, page_faults=50), "x")["notes"])
