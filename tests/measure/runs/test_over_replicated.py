@@ -58,6 +58,18 @@ def test_rows_say_both_ratios() -> None:
     assert last.step_over_replicated == pytest.approx(last.step_ms / rows[4].step_ms)
     assert last.exposed_copy_pct is not None
     assert 0 <= last.exposed_copy_pct < 100
+    figures = Figures(
+        step_ms=8.0,
+        compute_ms=4.0,
+        communication_ms=0.0,
+        exposed_copy_ms=2.0,
+        wait_on_peers_ms=1.0,
+        idle_ms=1.0,
+        overlap_pct=0.0,
+        tokens_per_s=100.0,
+    )
+    some = runs("dwdp", REALISTIC)[0].model_copy(update={"repeats": [figures]})
+    assert summary_of([some])[0].exposed_copy_pct == 25.0
 
 
 def test_same_bits_are_those_of_all_repeats_of_both() -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,12 +15,15 @@ from hypothesis import strategies as st
 from dwdp_lab.measure.runs.grid import label_of, read_variants, scenarios_of
 from dwdp_lab.measure.runs.over_dep import over_best_dep
 from dwdp_lab.measure.runs.recorded_runs import RunsFile
-from dwdp_lab.measure.runs.strategies_run import Sitting, simulate_grid
+from dwdp_lab.measure.runs.strategies_run import Sitting, measure_grid, simulate_grid
 from dwdp_lab.measure.turns import turns
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.hardware import load_hardware
 from dwdp_lab.simulate.physics import BOUND
+from dwdp_lab.simulate.run import run_sim
+
+HERE = {"cpus_allowed": 64, "device": "a device", "date": "2026-11-30T00:00:00"}
 
 
 def test_variants_are_strategies_with_knobs() -> None:
@@ -123,6 +130,24 @@ def test_everything_so_far_is_kept_after_every_run() -> None:
     assert [run.read_scenario for run in last.runs] == grid  # in the grid's order, whatever the runs' was
     assert all(len(run.repeats) == 1 for run in last.runs)
     assert (last.provenance, last.machine, last.ranks) == ("simulated", "sim", 2)
+
+
+def test_outputs_are_kept_once_and_again_only_where_repeats_differ() -> None:
+    """All ranks' hashes in one; what ranks computed counts with its rank."""
+    computed = iter([("a", "b"), ("a", "b"), ("b", "a"), ()])
+
+    class Group:
+        def run(self, scenario: Scenario) -> Any:
+            timeline = replace(run_sim(scenario), notes=("told",), environment=HERE)
+            return SimpleNamespace(timeline=timeline, samples=(), output_sha256=next(computed))
+
+    sitting = Sitting("cpu", [Scenario.create()], 4, 0, "four runs", "dwdp-lab bench strategies")
+    told: list[float] = []
+    file = measure_grid(sitting, Group(), lambda _: None, lambda share, _: told.append(share))  # type: ignore[arg-type]
+    (run,) = file.runs
+    assert run.outputs == [hashlib.sha256(text).hexdigest() for text in (b"ab", b"ba")]
+    assert run.notes == ["told"]
+    assert told == [0.0, 0.25, 0.5, 0.75]
 
 
 def test_an_interrupt_loses_only_the_run_it_stopped() -> None:
