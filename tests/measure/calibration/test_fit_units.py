@@ -113,6 +113,25 @@ def test_what_single_kernels_show_is_found_itself(truth: Units, seed: int) -> No
         assert found.efficiency[unit] == pytest.approx(truth.efficiency[unit], rel=0.12)
 
 
+def test_what_nothing_was_found_of_counts_as_all_of_the_peak() -> None:
+    """1e6 FLOPs at 0.1 TFLOP/s are 10 us, 2e5 bytes at 20 GB/s are 10 us."""
+    nothing = Units({}, None, {}, {})
+    for work in (
+        Work("gemm", "fp32", 1e6, 1e5),
+        Work("gemm", "fp32", 5e5, 2e5),
+        Work("memory", "fp32", 0.0, 2e5),
+        Work("activations", "fp32", 0.0, 2e5),
+    ):
+        assert nothing.us(ComputeSample("x", None, (work,), 1.0), PEAKS) == pytest.approx(10.0)
+
+
+def test_rows_an_activations_share_and_fixed_times_lengthen_a_sample() -> None:
+    """By hand: 10 us at half the peak with as many rows as half_rows, 40; 10 us at a quarter, 40; 3 fixed."""
+    found = Units({"grouped_gemm": 0.5}, 6.0, {"experts": 0.25}, {"experts": 3.0})
+    work = (Work("grouped_gemm", "fp32", 1e6, 0.0, rows_per_expert=6.0), Work("activations", "fp32", 0.0, 2e5))
+    assert found.us(ComputeSample("experts", "experts", work, 1.0), PEAKS) == pytest.approx(83.0)
+
+
 def test_too_few_samples_are_refused() -> None:
     with pytest.raises(ValueError, match="2 samples cannot tell"):
         robust_fit(np.ones((2, 3)), np.ones(2))

@@ -146,3 +146,15 @@ def test_where_comes_from_a_runs_environment() -> None:
     assert (shared.device, shared.notes) == ("2 x a GPU", ("crowded: 2 ranks share a GPU",))
     crowded = where_measured(environment | {"cpus_allowed": 1}, "cpu", 2, "x")
     assert crowded.notes[0] == "crowded: 2 ranks on 1 CPU cores"
+
+
+@pytest.mark.parametrize(("load", "told"), [((8.1, 0.0, 0.0), True), ((8.0, 99.0, 99.0), False)])
+def test_a_machine_with_twice_as_much_to_do_as_cores_is_busy(
+    load: tuple[float, float, float], told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the last minute's load, and only where cores are what is measured."""
+    monkeypatch.setattr("os.getloadavg", lambda: load)
+    environment = {"device": "a CPU", "cpus_allowed": 4, "date": "2026-11-23T10:00:00"}
+    busy = ("busy: load average 8.1 on 4 CPU cores at the end",)
+    assert where_measured(environment, "cpu", 4, "x").notes == (busy if told else ())
+    assert where_measured(environment, "cuda", 4, "x").notes == ()
