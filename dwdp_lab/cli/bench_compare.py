@@ -103,8 +103,7 @@ def show(console: Console, compared: Compared) -> None:
         signs = f"{errors.signs_right} of {errors.signs}" if errors.signs else "none that tells"
         console.print(
             f"{errors.runs} runs: median error {100 * errors.median:.1f} %, worst {100 * errors.worst:+.1f} % "
-            f"({errors.worst_at}); repeats of a run differ by {100 * errors.spread:.1f} %; faster or slower than DEP "
-            f"predicted right: {signs}",
+            f"({errors.worst_at}); {errors.spread_words}; faster or slower than DEP predicted right: {signs}",
             markup=False,
             soft_wrap=True,
         )

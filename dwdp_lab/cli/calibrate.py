@@ -100,10 +100,10 @@ def show(console: Console, found: Calibrated, out: Path) -> None:
         for unit, ratio in reached.copy_slowdown.items():
             table.add_row(f"{unit} beside a pull", f"{ratio.value:.3f} times as long")
     print_table(console, table)
+    passes = "a single pass" if found.spread is None else f"passes differ by {100 * found.spread:.0f} %"
     errors = ", ".join(f"{name} {100 * error:.1f} %" for name, error in found.errors().items())
     console.print(
-        f"median error of the fit to its own samples: {errors}; passes differ by {100 * found.spread:.0f} %; "
-        f"{found.seconds:.0f} s",
+        f"median error of the fit to its own samples: {errors}; {passes}; {found.seconds:.0f} s",
         soft_wrap=True,
     )
     for note in profile.calibration.notes if profile.calibration is not None else ():

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dwdp_lab.measure.calibration.calibrate import Calibrated
 
 
-def _printed(rates: dict[str, Rate]) -> str:
+def _printed(rates: dict[str, Rate], spread: float | None = 0.0) -> str:
     profile = load_hardware("h100")
     assert profile.reached is not None
     share = profile.reached.efficiency["memory"].model_copy(update={"value": 1.41})
@@ -27,7 +27,7 @@ def _printed(rates: dict[str, Rate]) -> str:
         found=SimpleNamespace(rates=rates),
         samples=SimpleNamespace(launch_us=2.0, peaks=SimpleNamespace(tflops={"bf16": 989.0})),
         errors=lambda: {"compute": 0.1},
-        spread=0.0,
+        spread=spread,
         seconds=10.0,
     )
     printed = StringIO()
@@ -48,3 +48,10 @@ def test_shares_say_of_what_they_are() -> None:
 def test_a_rate_that_only_operations_tell_is_shown_as_theirs() -> None:
     rows = _printed({"fp8": Rate(1070.0, 4)}).splitlines()
     assert any("experts in fp8" in row and "1070 TFLOP/s" in row for row in rows)
+
+
+def test_a_single_pass_does_not_say_that_passes_agree() -> None:
+    assert "passes differ by 12 %" in _printed({}, spread=0.12)
+    printed = _printed({}, spread=None)
+    assert "a single pass" in printed
+    assert "differ" not in printed

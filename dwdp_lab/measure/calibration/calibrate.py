@@ -24,12 +24,15 @@ DISTURBED = 0.25
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A calibration: the profile, what it was found from, by how much passes differed, and how long it took."""
+    """A calibration: the profile, what it was found from, by how much passes differed, and how long it took.
+
+    `spread` is None after a single pass.
+    """
 
     profile: Hardware
     samples: Samples
     found: Found
-    spread: float
+    spread: float | None
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,7 +107,7 @@ def calibrate(ranks: Ranks, command: str, progress: OnProgress | None = None, qu
     memory = min(report.memory_bytes for report in kernels)
     spread = spread_of(runs)
     where = where_measured(environment, ranks.machine, ranks.size, command)
-    if spread > DISTURBED:
+    if spread is not None and spread > DISTURBED:
         note = (
             f"disturbed: passes of the same scenario differ by {100 * spread:.0f} %; calibrate again when it is quiet"
         )

@@ -44,8 +44,13 @@ def run_plan(
     return runs
 
 
-def spread_of(runs: Runs) -> float:
-    """How much passes of one scenario differ: slowest over fastest step, less 1; median over the scenarios."""
+def spread_of(runs: Runs) -> float | None:
+    """How much passes of one scenario differ: slowest over fastest step, less 1; median over the scenarios.
+
+    None after a single pass.
+    """
+    if max(map(len, runs)) < 2:
+        return None
     steps = [[metrics(one.timeline).step_ms for one in passes] for passes in runs]
     return median(max(of_scenario) / min(of_scenario) - 1.0 for of_scenario in steps)
 

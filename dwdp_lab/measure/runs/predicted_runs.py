@@ -38,10 +38,10 @@ class PredictedRun:
         return self.predicted.step_ms / self.run.figures.step_ms - 1.0
 
     @property
-    def spread(self) -> float:
-        """Slowest repeat over the fastest, less 1."""
+    def spread(self) -> float | None:
+        """Slowest repeat over the fastest, less 1; None for a run that was not repeated."""
         steps = [one.step_ms for one in self.run.repeats]
-        return max(steps) / min(steps) - 1.0
+        return max(steps) / min(steps) - 1.0 if len(steps) > 1 else None
 
     @property
     def tells(self) -> bool:
@@ -61,8 +61,8 @@ class PredictedRun:
 class Errors:
     """Errors of step times, as shares; and how often "faster than DEP" is predicted right where measured tells.
 
-    `spread` is how much repeats of one run differ, slowest over fastest less 1, median over the runs: no prediction can
-    be closer than that.
+    `spread` is how much repeats of one run differ, slowest over fastest less 1, median over the runs that were
+    repeated (None where none was): no prediction can be closer than that.
     """
 
     runs: int
@@ -71,7 +71,12 @@ class Errors:
     worst_at: str
     signs: int
     signs_right: int
-    spread: float
+    spread: float | None
+
+    @property
+    def spread_words(self) -> str:
+        """How much repeats differ, as part of a sentence."""
+        return "no run was repeated" if self.spread is None else f"repeats of a run differ by {100 * self.spread:.1f} %"
 
 
 def predict_runs(file: RunsFile, hardware: Hardware | None = None) -> tuple[PredictedRun, ...]:
@@ -123,6 +128,7 @@ def errors_of(rows: Sequence[PredictedRun]) -> Errors:
     """The errors of at least one run."""
     worst = max(rows, key=lambda row: abs(row.error))
     telling = [row for row in rows if row.tells]
+    spreads = [row.spread for row in rows if row.spread is not None]
     return Errors(
         len(rows),
         median(abs(row.error) for row in rows),
@@ -130,5 +136,5 @@ def errors_of(rows: Sequence[PredictedRun]) -> Errors:
         worst.label,
         len(telling),
         sum(row.right for row in telling),
-        median(row.spread for row in rows),
+        median(spreads) if spreads else None,
     )

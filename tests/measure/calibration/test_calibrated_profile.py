@@ -15,7 +15,7 @@ from dwdp_lab.measure.calibration.calibration_plan import (
     CalibrationPlan,
     calibration_plan,
 )
-from dwdp_lab.measure.calibration.calibration_runs import run_plan, samples_of, spread_of
+from dwdp_lab.measure.calibration.calibration_runs import Runs, run_plan, samples_of, spread_of
 from dwdp_lab.measure.calibration.findings import Samples, fit_samples
 from dwdp_lab.measure.calibration.kernels_plan import KernelReport
 from dwdp_lab.measure.calibration.samples import ComputeSample
@@ -100,11 +100,17 @@ def _kernels(plan: CalibrationPlan) -> KernelReport:
     return KernelReport(tuple(samples), {"fp32": 0.1}, 2.0, 16e9, True)
 
 
+PLAN = calibration_plan("cpu", 2)._replace(passes=1)
+
+
+@cache
+def _runs() -> Runs:
+    return run_plan(PLAN, lambda scenario: run_sim(scenario, hardware=MACHINE, physics=REALISTIC))
+
+
 @cache
 def _samples() -> Samples:
-    plan = calibration_plan("cpu", 2)._replace(passes=1)
-    runs = run_plan(plan, lambda scenario: run_sim(scenario, hardware=MACHINE, physics=REALISTIC))
-    return samples_of(plan, runs, [_kernels(plan), _kernels(plan)])
+    return samples_of(PLAN, _runs(), [_kernels(PLAN), _kernels(PLAN)])
 
 
 @cache
@@ -135,6 +141,22 @@ def test_single_numbers_are_found_again() -> None:
         assert found.reached.copy_slowdown[unit].value == pytest.approx(ratio.value, rel=0.05)
 
 
+def test_what_ranks_report_of_a_kernel_counts_as_their_median() -> None:
+    """The second of three ranks is four times as slow as the first, the last one three times."""
+
+    def slower(report: KernelReport, factor: float) -> KernelReport:
+        samples = tuple(one._replace(us=factor * one.us) for one in report.samples)
+        peaks = {name: rate / factor for name, rate in report.peak_tflops.items()}
+        return report._replace(samples=samples, peak_tflops=peaks, launch_us=factor * report.launch_us)
+
+    usual = _samples()
+    found = samples_of(PLAN, _runs(), [slower(_kernels(PLAN), factor) for factor in (1.0, 4.0, 3.0)])
+    assert found.compute[0].us == pytest.approx(3.0 * usual.compute[0].us)
+    assert found.peaks.tflops["fp32"] == pytest.approx(usual.peaks.tflops["fp32"] / 3.0)
+    assert found.peaks.hbm_gbps == pytest.approx(usual.peaks.hbm_gbps / 3.0)
+    assert found.launch_us == pytest.approx(3.0 * usual.launch_us)
+
+
 def test_each_kind_of_collective_is_found_apart() -> None:
     """Those that the machine has no numbers of its own for take its general ones."""
     reached = _profile().reached
@@ -162,6 +184,7 @@ def test_other_scenarios_are_predicted(strategy: str, tokens: int, cv: float, kn
 
 
 def test_passes_that_differ_tell_of_a_disturbed_machine() -> None:
+    assert spread_of(_runs()) is None, "a single pass does not tell"
     plan = calibration_plan("cpu", 2)._replace(passes=2, compute=(), exchanges=())
     assert spread_of(run_plan(plan, lambda one: run_sim(one, hardware=MACHINE, physics=REALISTIC))) == 0.0
     speeds = itertools.chain([1.0] * len(plan.scenarios()), itertools.repeat(2.0))  # slow is all of the second pass

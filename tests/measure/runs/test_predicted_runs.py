@@ -51,9 +51,12 @@ def test_errors_are_relative_to_what_was_measured() -> None:
     assert errors.median == pytest.approx(0.2)
     assert errors.worst == pytest.approx(-0.5)
     assert errors.worst_at == rows[5].label
-    assert errors.spread == 0.0
+    assert (errors.spread, errors.spread_words) == (None, "no run was repeated")
     twice = runs[0].model_copy(update={"repeats": [file.runs[0].repeats[0], runs[0].repeats[0]]})
-    assert predict_runs(file.model_copy(update={"runs": [twice]}))[0].spread == pytest.approx(0.25)
+    rows = predict_runs(file.model_copy(update={"runs": [twice, *runs[1:]]}))
+    assert [row.spread for row in rows] == [pytest.approx(0.25), *[None] * 19]
+    assert errors_of(rows).spread == pytest.approx(0.25), "runs that were not repeated say nothing of it"
+    assert errors_of(rows).spread_words == "repeats of a run differ by 25.0 %"
 
 
 def test_a_wrong_sign_is_counted_where_the_measured_ratio_tells() -> None:
