@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -137,6 +138,9 @@ def test_single_numbers_are_found_again() -> None:
         assert operation.fixed_us is not None
         assert fixed is not None
         assert fixed.value == pytest.approx(operation.fixed_us.value, rel=0.2)
+    shares = [one.activations.value for one in found.reached.operations.values() if one.activations is not None]
+    assert len(shares) == 3
+    assert found.reached.efficiency["activations"].value == statistics.median(shares)
     for unit, ratio in true.reached.copy_slowdown.items():
         assert found.reached.copy_slowdown[unit].value == pytest.approx(ratio.value, rel=0.05)
 

@@ -60,6 +60,14 @@ def test_samples_that_wait_for_bytes_tell_nothing() -> None:
     assert fit_rate([], "fp8", UNITS, PEAKS) is None
 
 
+@pytest.mark.parametrize(("us", "told"), [(24.0, False), (26.0, True)])
+def test_a_sample_tells_when_it_takes_a_quarter_longer_than_all_its_bytes(us: float, told: bool) -> None:
+    """Two products, whose bytes take 10 us each at 20 GB/s."""
+    work = (Work("gemm", "fp8", 1e6, 2e5), Work("gemm", "fp8", 1e6, 2e5))
+    found = fit_rate([ComputeSample("x", None, work, us)], "fp8", UNITS, Peaks({}, 20.0))
+    assert (found is not None) == told
+
+
 def test_only_products_make_a_sample_one_of_the_rest() -> None:
     """A copy of weights in e4m3 is a sample like any other."""
     copy = ComputeSample("merge", "merge", (Work("memory", "fp8", 0.0, 1e6),), 9.0)
