@@ -38,6 +38,8 @@ TOUCHED = [call(1, 2), kernel(COMPUTE, 21, 22, 1), call(2, 12), kernel(COPY, 23,
 def test_a_gpu_s_kernels_go_by_the_call_that_launched_them() -> None:
     seen = [
         *LABELS,
+        Seen("gpu_user_annotation", OPERATION + "2", COMPUTE, 30.5, 9_500, None, 0.0),  # the profiler's own, of a label
+        label("nccl:all_gather", 41, 42),  # a label of somebody else's
         *TOUCHED,
         call(3, 31),
         kernel(COMPUTE, 2_000, 3_000, 3),

@@ -64,8 +64,10 @@ def test_what_is_on_a_gpu_goes_by_its_stream() -> None:
     more = {"stream": 20, "device": 0, "correlation": 9, "bytes": 4096}
     copy = entry("Memcpy PtoP (Device -> Device)", 50, 25, "gpu_memcpy", args=more)
     call = entry("cudaMemcpyAsync", 40, 2, "cuda_runtime", args={"correlation": 9})
+    # neither another label nor what the profiler shows of a mark on the GPU is a mark
+    others = [entry("dwdp-lab operation 3", 500, 9), entry(MARK, 700, 1, "gpu_user_annotation")]
     brackets = [[bracket] for _, bracket in marks]
-    trace = read_trace({"traceEvents": [copy, call, *(mark for mark, _ in marks)]}, *brackets)
+    trace = read_trace({"traceEvents": [copy, call, *others, *(mark for mark, _ in marks)]}, *brackets)
     assert trace.seen[0] == ("gpu_memcpy", copy["name"], 20, 50e3, 75e3, 9, 4096.0)
     assert trace.seen[1] == ("cuda_runtime", "cudaMemcpyAsync", 7, 40e3, 42e3, 9, 0.0)
 

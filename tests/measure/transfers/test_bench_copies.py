@@ -68,6 +68,7 @@ def test_every_column_has_a_value_for_every_size(record: dict[str, Any]) -> None
     one, local = record["one_copy"], record["within_a_rank"]["plain"]
     assert one["bytes"] == local["bytes"] == [64 * KIB, 256 * KIB, 300 * KIB]
     (sliced,) = record["sliced"]
+    assert sliced["what"] == "a share of a peer's memory in slices, one call per copy"
     assert sliced["slice_bytes"] == [64 * KIB, 128 * KIB]
     assert (sliced["way"], sliced["total_bytes"], sliced["issue_us"]) == ("plain", 128 * KIB, None)
     for table, moved in ((one, one["bytes"]), (local, one["bytes"]), (sliced, [128 * KIB] * 2)):

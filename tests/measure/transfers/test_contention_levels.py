@@ -76,6 +76,7 @@ def test_by_hand() -> None:
     assert all_reading(readings) == (2, 4)
     assert level_shares(readings, all_reading(readings)) == pytest.approx({1: 2 / 6, 2: 4 / 6})
     assert level_shares([]) == {}
+    assert all_reading([]) == (0, 0)
     assert distance({1: 1.0}, {2: 1.0}) == 1
 
 
@@ -100,6 +101,11 @@ def test_jains_index_keeps_its_promises(rates: list[float], factor: float) -> No
     assert fairness(sorted(rates)) == pytest.approx(index)
     # k of n get the same and the others nothing: k / n
     assert fairness([1.0] * len(rates) + [0.0] * len(rates)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_amounts_whose_squares_no_float_holds_are_as_fair_as_others(size: float) -> None:
+    assert fairness([size, size, size, 0.0]) == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize("values", [[], [0.0, 0.0], [1.0, -1.0]])

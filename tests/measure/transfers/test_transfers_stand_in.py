@@ -253,4 +253,5 @@ def test_a_share_of_which_no_slices_go_ahead_is_a_record_all_the_same() -> None:
     record = copies_record(Measured(machine, plan, reports, number), options, "dwdp-lab bench copies")
     assert [(one["way"], one["ahead"]) for one in record["sliced"]] == [("plain", False), ("batched", False)]
     assert record["sliced"][0]["slice_bytes"] == [1 << 20, 2 << 20, 4 << 20, 8 << 20, 16 << 20]
+    assert all(one["what"].endswith(", the host issues while copies run") for one in record["sliced"])
     assert slice_rates(record).curves

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dwdp_lab.execute.cpu.memory_need import PROCESS_BYTES
+from dwdp_lab.measure.transfers.copies_cases import CopyOptions
+from dwdp_lab.measure.transfers.transfers import ABOUT as ABOUT_JOB
 from dwdp_lab.measure.transfers.transfers import About, Case, Plan, Report, Sample, Turn, delay_us, turns
 from dwdp_lab.measure.transfers.transfers_head import head
-from dwdp_lab.measure.transfers.transfers_measured import Machine, Measured, gbps, spread
+from dwdp_lab.measure.transfers.transfers_measured import EVICT, Machine, Measured, gbps, measure, spread
 from dwdp_lab.program.pull_plan import Slice
+from dwdp_lab.scenario.errors import ScenarioError
 
 
 def case(name: str, **more: bool) -> Case:
@@ -51,18 +57,25 @@ def test_a_case_knows_how_much_memory_it_needs() -> None:
     assert (one.target_bytes, one.round_bytes(0), one.round_bytes(1)) == (600, 200, 600)
     plan = Plan("cpu", (one, Case("idle", ((), ()))), 1)
     assert (plan.shared_bytes, plan.target_bytes) == (600, 600)
+    idle = Plan("cpu", (Case("idle", ((), ())),), 1)
+    assert (idle.shared_bytes, idle.target_bytes) == (0, 0)
 
 
 ABOUT = About("CPU", "CPU", None, {"torch": "2.13"}, ("plain",))
 
 
 def measured(machine: Machine, **more: int) -> Measured:
+    """Two repeats of one case, and one of a case in which ranks begin when they like, and issue as they copy."""
     samples = [
         [Sample(0, 1, 0.0, 10.0, 10.0, 10.0), Sample(0, 0, 1.0, 5.0, 4.0, 5.0, **more)],
-        [Sample(0, 0, 2.0, 9.0, 7.0, 9.0), Sample(0, 1, 0.0, 30.0, 30.0, -5.0)],
+        [Sample(0, 0, 2.0, 9.0, 7.0, 9.0), Sample(0, 1, 0.0, 30.0, 30.0, -5.0), Sample(1, 0, 70.0, 80.0, 10.0, 80.0)],
     ]
-    reports = tuple(Report(tuple(own), ("copied somehow",), 0.5, 8192) for own in samples)
-    return Measured(machine, Plan(machine.name, (case("x"),), 2), reports, {("x",): 0})
+    reports = tuple(
+        Report(tuple(own), ("copied somehow",), error_us, 8192)
+        for own, error_us in zip(samples, (0.25, 0.5), strict=True)
+    )
+    cases = case("x"), case("apart", random_phases=True, ahead=False)
+    return Measured(machine, Plan(machine.name, cases, 2), reports, {("x",): 0, ("apart",): 1})
 
 
 def test_samples_of_one_turn_belong_together() -> None:
@@ -98,6 +111,40 @@ def test_ranks_that_share_a_gpu_say_so() -> None:
     # one of the four samples was issued before it began
     assert any("in 75% of the turns the host was still issuing" in note for note in record["notes"])
     assert not any("links between GPUs" in note for note in record["notes"])
+    assert "the ranks' clocks agree within 1 us" in record["notes"]
+
+
+class Group:
+    """Two ranks that copy nothing, and keep what they were asked for."""
+
+    size = 2
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+
+    def perform(self, job: str, asked: object, _: object = None) -> list[object]:
+        self.asked.append(asked)
+        return [ABOUT] * 2 if job == ABOUT_JOB else [Report((), (), 0.0, 0)] * 2
+
+
+@pytest.mark.parametrize(("evict", "written"), [(None, EVICT["cpu"]), (0, 0), (5, 5)])
+def test_as_much_is_written_before_a_turn_as_is_asked_for(evict: int | None, written: int) -> None:
+    group, options = Group(), CopyOptions(largest=1 << 20, share=1 << 20, evict_bytes=evict)
+    measure(group, "cpu", options, lambda _: {("x",): case("x")})  # type: ignore[arg-type]
+    plan = group.asked[-1]
+    assert isinstance(plan, Plan)
+    assert plan.evict_bytes == written
+
+
+@pytest.mark.parametrize(("factor", "fits"), [(1.001, True), (0.999, False)])
+def test_ranks_leave_a_tenth_of_the_free_memory(factor: float, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of two shares 1 MiB, receives as much, and writes 6 MiB."""
+    needed = 2 * ((8 << 20) + PROCESS_BYTES)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=factor * needed / 0.9))
+    group, options = Group(), CopyOptions(largest=1 << 20, share=1 << 20, evict_bytes=6 << 20)
+    with contextlib.nullcontext() if fits else pytest.raises(ScenarioError, match=r"need about 0\.6 GB in all"):
+        measure(group, "cpu", options, lambda _: {("x",): case("x")})  # type: ignore[arg-type]
+    assert bool(group.asked) == fits
 
 
 @given(st.lists(st.floats(0.1, 1e6), min_size=1, max_size=30))
