@@ -93,7 +93,7 @@ def _exchanged(*went_on: Sequence[float]) -> Ran:
 
 def test_an_exchange_lasts_from_when_ranks_were_ready_to_when_they_went_on() -> None:
     """Means over ranks of 6 us in one layer, 8 and 100 in the others; the busiest rank receives 25 bytes."""
-    one = _exchanged((15.0, 16.0, 17.0), (18.0, 18.0, 18.0), (110.0, 110.0, 110.0))
+    one = _exchanged((15.0, 16.0, 17.0), (16.0, 18.0, 20.0), (110.0, 110.0, 110.0))
     assert exchange_samples([one]) == [ExchangeSample("dispatch", 25.0, pytest.approx(8.0))]
     quick, slow = _exchanged((13.0, 13.0, 13.0)), _exchanged((60.0, 60.0, 60.0))
     assert exchange_samples([quick, one, slow]) == [ExchangeSample("dispatch", 25.0, pytest.approx(8.0))]
