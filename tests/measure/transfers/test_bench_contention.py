@@ -12,7 +12,7 @@ import pytest
 from dwdp_lab.cli.main import main
 from dwdp_lab.cli.transfer_options import size_option
 from dwdp_lab.measure.transfers import contention
-from dwdp_lab.measure.transfers.contention import readings_of
+from dwdp_lab.measure.transfers.contention import contention_record, readings_of
 from dwdp_lab.measure.transfers.contention_cases import (
     RANDOM_SOURCES,
     ROUNDS,
@@ -81,6 +81,7 @@ def test_all_orders_slices_and_phases(record: dict[str, Any]) -> None:
         if row["measured"] is not None:
             for share, (low, high) in zip(row["measured"], row["measured_range"], strict=True):
                 assert low <= share <= high
+    assert any("those rates are too high" in note for note in record["notes"])  # so little stays in caches
     assert record["closed_forms"]["binomial"] == [0.5, 0.5]
     assert record["closed_forms"]["sharing"] == pytest.approx([3 / 7, 4 / 7])
 
@@ -258,3 +259,38 @@ def test_two_ranks_never_meet() -> None:
     assert level_probabilities(2) == {1: 1.0}
     assert not any(case.order == RANDOM_SOURCES for case in pull_cases(2, ContentionOptions()))
     assert ROUNDS["together"] == 1
+
+
+def test_a_record_by_hand() -> None:
+    """Three GPUs whose rounds take 1, 2 and 3 ms each; of 384 slices from each of two peers no times are noted."""
+    about = About("H200", "0", "580", {"torch": "2.13"}, ("plain",))
+    machine = Machine("cuda", tuple(about._replace(place=str(rank)) for rank in range(3)), 0.0)
+    options = ContentionOptions(6 << 20, (None, 16 * KIB), ("ascending",), repeats=1)
+    cases = contention_cases(machine, options)
+
+    def sample(number: int, case: Case, rank: int) -> Sample:
+        end_us = 1e3 * (rank + 1) * case.rounds
+        count = len(case.slices[rank]) * case.rounds
+        marks = tuple(end_us * (place + 1) / count for place in range(count)) if case.marks else ()
+        return Sample(number, 0, 0.0, end_us, 1.0, -1.0, marks=marks)
+
+    reports = [
+        Report(tuple(sample(n, case, rank) for n, case in enumerate(cases.values()) if case.slices[rank]), (), 0.5, 1)
+        for rank in range(3)
+    ]
+    plan, number = Plan("cuda", tuple(cases.values()), 1), {key: number for number, key in enumerate(cases)}
+    record = contention_record(Measured(machine, plan, tuple(reports), number), options, "dwdp-lab bench contention")
+    assert [(row["order"], row["slice_bytes"], row["phases"]) for row in record["levels"]] == [
+        ("ascending", None, "together"),
+        ("ascending", None, "random"),
+    ]
+    assert any(note.startswith("levels of 3 cases not measured") for note in record["notes"])
+    assert not any("caches" in note for note in record["notes"])
+    assert len(record["pulls"]) == 5
+    for row in record["pulls"]:
+        assert row["bytes"] == 12 << 20
+        assert row["median_us"] == pytest.approx(2e3)
+        assert row["gbps"] == pytest.approx((12 << 20) / 2e6)
+        # rates are as 6 to 3 to 2: 11 squared over 3 x 49
+        assert row["fairness"] == pytest.approx(121 / 147)
+    assert record["alone_gbps"]["whole"] == pytest.approx((6 << 20) / 2e6)  # rank 1 is the one that reads alone
