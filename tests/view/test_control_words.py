@@ -1,0 +1,24 @@
+"""What the control room says in HTML."""
+
+from __future__ import annotations
+
+import re
+
+from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.simulate.run import run_sim
+from dwdp_lab.timeline.metrics import metrics
+from dwdp_lab.view.control.words import numbers
+
+
+def test_the_tokens_of_a_rank_are_per_step_as_the_times_beside_them() -> None:
+    run = run_sim(
+        Scenario.create(
+            model="tiny",
+            group={"ranks": 2},
+            workload={"kind": "cv", "cv": 0.0, "tokens_per_rank": 1024, "steps": 4},
+        )
+    )
+    assert run.tokens == (4096, 4096)
+    said = numbers([run], [metrics(run)])
+    assert re.search(r"per step, by rank.*rank 0</th><td>1,024</td>", said)
+    assert "4,096" not in said
