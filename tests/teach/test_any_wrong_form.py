@@ -185,3 +185,11 @@ def test_a_schedule_without_an_end_is_told_in_words(exercise: Exercise) -> None:
     with pytest.raises(ExerciseFailed, match="does it ever end"):
         exercise.check(answer)
     assert "does it ever end" in exercise.show(answer).words
+
+
+def test_a_kernel_without_a_source_is_told_in_words() -> None:
+    exercise = named("split_weights.table_gemm")
+    plain = exercise.stub.replace("@triton.jit\n", "").replace(": tl.constexpr", "")
+    names: dict[str, Any] = {}
+    exec(plain, names)
+    catches(exercise.key, names["table_gemm"], "it is a kernel of this form", "write it in a cell of this notebook")

@@ -18,7 +18,7 @@ from dwdp_lab.timeline.metrics import metrics
 from dwdp_lab.view.charts.axis import axis
 from dwdp_lab.view.charts.chart import Bars, Chart, Curve
 from dwdp_lab.view.charts.contention import contention
-from dwdp_lab.view.charts.heat_map import HeatMap, colour
+from dwdp_lab.view.charts.heat_map import HeatMap, colour, contrast, readable_on
 from dwdp_lab.view.charts.memory import PARTS, memory_bytes, memory_ledger
 from dwdp_lab.view.charts.roofline import roofline
 from dwdp_lab.view.charts.sweeps import crossing_point, crossover, speed_up_map, step_time_over_cv, with_tokens
@@ -202,3 +202,11 @@ def test_bars_below_zero_hang_from_it_and_what_is_not_finite_is_not_drawn() -> N
     holes = Chart("t", "x", "y", curves=(Curve("a", (1.0, 2.0, 3.0), (1.0, float("nan"), 2.0)),))
     assert "nan" not in holes.svg()
     assert holes.svg().count("<circle") == 2
+
+
+def test_the_number_in_a_cell_can_be_read_on_every_colour() -> None:
+    assert contrast("#FFFFFF", "#000000") == pytest.approx(21.0)
+    assert contrast("#777777", "#FFFFFF") == pytest.approx(4.48, abs=0.01)  # a known near miss of WCAG's 4.5
+    for step in range(-60, 61):
+        ground = colour(1.6 ** (step / 50))
+        assert contrast(readable_on(ground), ground) >= 4.5
