@@ -210,3 +210,16 @@ def test_the_number_in_a_cell_can_be_read_on_every_colour() -> None:
     for step in range(-60, 61):
         ground = colour(1.6 ** (step / 50))
         assert contrast(readable_on(ground), ground) >= 4.5
+
+
+@pytest.mark.parametrize("name", ["a-model-" * 20, "a model " * 20])
+def test_a_long_title_stays_on_the_card(name: str) -> None:
+    short = memory_ledger(Scenario.create(model="tiny")).svg()
+    for plot in (
+        memory_ledger(Scenario.create(model={"preset": "tiny", "name": name.strip()})),
+        HeatMap(name, "x", "y", ("a",), ("b",), ((1.0,),)),
+    ):
+        titles = re.findall(r'font-size="15"[^>]*>([^<]*)<', plot.svg())
+        assert len(titles) > 1
+        assert all(16 + 8 * len(line) <= 720 - 16 for line in titles)
+    assert len(re.findall(r'font-size="15"', short)) == 1

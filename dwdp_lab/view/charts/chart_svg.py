@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dwdp_lab.timeline.words import figures
 from dwdp_lab.view.charts.axis import Axis, axis
 from dwdp_lab.view.charts.chart_data import Bars, ChartData, Curve
-from dwdp_lab.view.charts.svg_parts import GRID, MUTED, document, dot, lines, path, rectangle, text
+from dwdp_lab.view.charts.svg_parts import GRID, MUTED, document, dot, heading, lines, path, rectangle, text
 
 MARGIN, LEFT, PLOT_HEIGHT = 16, 70, 270
 
 
 def chart_svg(chart: ChartData, width: int = 720) -> str:
     """Title, plot, legend, what it shows in words, and what it is worth."""
-    parts = [text(MARGIN, 26, chart.title, 15, weight=600)]
-    top, bottom, right = 44.0, 44.0 + PLOT_HEIGHT, float(width - MARGIN - 10)
+    parts, more = heading(MARGIN, 26, chart.title, width - 2 * MARGIN)
+    top, bottom, right = 44.0 + more, 44.0 + more + PLOT_HEIGHT, float(width - MARGIN - 10)
     horizontal, vertical = _axes(chart, LEFT, right, bottom, top)
     parts += _frame(chart, horizontal, vertical)
     for group, bars in enumerate(chart.bars):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dwdp_lab.timeline.palette import INK
-from dwdp_lab.view.charts.svg_parts import MUTED, document, lines, rectangle, text
+from dwdp_lab.view.charts.svg_parts import MUTED, document, heading, lines, rectangle, text
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -32,10 +32,10 @@ class HeatMap:
 
     def svg(self, width: int = 720) -> str:
         """The map as an SVG picture of this width in pixels."""
-        left, top, height = 70.0, 44.0, 34.0
+        parts, more = heading(16, 26, self.title, width - 32)
+        left, top, height = 70.0, 44.0 + more, 34.0
         cell = (width - left - 26) / len(self.columns)
         bottom = top + height * len(self.rows)
-        parts = [text(16, 26, self.title, 15, weight=600)]
         for row, values in enumerate(self.values):
             y = bottom - height * (row + 1)
             parts.append(text(left - 8, y + height / 2 + 4, self.rows[row], 10.5, MUTED, anchor="end"))

@@ -87,7 +87,7 @@ def errors_table(errors: Sequence[KindError]) -> str:
             error.label,
             f"{figures(error.simulated_ms)} ms",
             f"{figures(error.measured_ms)} ms",
-            "" if error.error_pct is None else f"{error.error_pct:+,.0f} %",
+            "" if error.error_pct is None else f"{error.error_pct:+z,.0f} %",
         ]
         for error in errors
     ]
