@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from dwdp_lab.timeline.svg import timeline_svg
     from dwdp_lab.view.imbalance_panel import ImbalancePanel
     from dwdp_lab.view.picture import timeline_picture
-    from dwdp_lab.view.timeline_figure import timeline_figure
+    from dwdp_lab.view.timeline_plot import timeline_figure
 
 __version__ = "0.1.0"
 
@@ -79,7 +79,7 @@ _MODULE_OF = {
     "run_cuda": "execute.run_cuda",
     "run_hf_model": "execute.hf.run_model",
     "run_sim": "simulate.run",
-    "timeline_figure": "view.timeline_figure",
+    "timeline_figure": "view.timeline_plot",
     "timeline_picture": "view.picture",
     "timeline_svg": "timeline.svg",
     "use_hf_experts": "model.hf.interface",

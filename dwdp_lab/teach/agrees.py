@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -47,6 +48,16 @@ def is_number(value: Any) -> bool:
         return False
     try:
         float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, DeprecationWarning):  # the last: an array of one, by numpy
         return False
     return True
+
+
+def whole(value: Any) -> int | None:
+    """An int, from numpy's and torch's too; None for what is none: floats, bools, text."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None

@@ -24,10 +24,12 @@ def _right(ranks: int, level: int) -> float:
 def _sum_to_one(answer: Any) -> str | None:
     for ranks in range(2, 9):
         called = [attempt(answer, (ranks, level)) for level in range(1, ranks)]
-        if wrong := next((one for one in called if one.error or not is_number(one.value)), None):
-            return f"{ranks} ranks: {wrong}, which is not a number."
+        for level, one in enumerate(called, 1):
+            if one.error or not is_number(one.value):
+                said = one.error or f"gives {one}, which is not a number."
+                return f"level_probability({ranks}, {level}) {said}"
         total = sum(float(one.value) for one in called)
-        if abs(total - 1.0) > 1e-9:
+        if not abs(total - 1.0) <= 1e-9:
             return (
                 f"{ranks} ranks: levels 1 to {ranks - 1} have {total:.6g} in all, but a pull is always at one of them."
             )

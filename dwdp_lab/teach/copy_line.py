@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,10 +37,14 @@ def noisy_times_us() -> list[float]:
 
 def line_of(value: Any) -> Line | None:
     """What an answer gave, when it is a pair of numbers and a bandwidth above zero."""
-    if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(map(is_number, value)):
+    try:
+        latency, gbps = value
+    except (TypeError, ValueError):
         return None
-    latency, gbps = float(value[0]), float(value[1])
-    return (latency, gbps) if gbps > 0 else None
+    if not is_number(latency) or not is_number(gbps):
+        return None
+    line = float(latency), float(gbps)
+    return line if math.isfinite(line[0]) and math.isfinite(line[1]) and line[1] > 0 else None
 
 
 def _finds(name: str, why: str, cases: Sequence[tuple[list[int], Line]]) -> Property:
@@ -62,7 +67,7 @@ def _finds(name: str, why: str, cases: Sequence[tuple[list[int], Line]]) -> Prop
 
 
 def _worst_error_pct(answer: Any) -> float:
-    latency, gbps = answer(NOISY_SIZES, noisy_times_us())
+    latency, gbps = map(float, answer(list(NOISY_SIZES), noisy_times_us()))  # copies: the answer may change its lists
     exact = on_line(NOISY_SIZES, TRUE_LINE)
     return max(
         100 * abs(ours / true - 1) for ours, true in zip(on_line(NOISY_SIZES, (latency, gbps)), exact, strict=True)

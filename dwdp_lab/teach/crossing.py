@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dwdp_lab.teach import rooflines_answers as answers
+from dwdp_lab.teach.agrees import is_number
 from dwdp_lab.teach.attempt import attempt, shown
 from dwdp_lab.teach.exercise import Exercise, Property, Target
 from dwdp_lab.teach.shown import Shown, table
@@ -44,7 +45,7 @@ class Ratio:
         return f"a ratio that {where} (most = {self.most:,})"
 
 
-def _finds(name: str, cases: Iterable[tuple[int | None, int]]) -> Property:
+def _finds(name: str, cases: Iterable[tuple[int | None, int]], raising: bool = False) -> Property:
     listed = list(cases)
 
     def violation(answer: Any) -> str | None:
@@ -53,11 +54,12 @@ def _finds(name: str, cases: Iterable[tuple[int | None, int]]) -> Property:
             called = attempt(answer, (ratio, most))
             if called.error:
                 return f"{ratio}: {called.error}"
-            if called.value != crossing or isinstance(called.value, bool):
+            same = is_number(called.value) and float(called.value) == crossing
+            if not same and not (called.value is None and crossing is None):
                 return f"{ratio}: you give {shown(called.value)}, but it is {crossing}."
         return None
 
-    return Property(name, violation)
+    return Property(name, violation, raising=raising)
 
 
 def _calls(answer: Callable[..., Any]) -> float:
@@ -105,8 +107,12 @@ def fewest_tokens(ratio: Callable[[int], float], most: int) -> int | None:
     example=lambda: (Ratio(1, 2), 2),
     properties=(
         _finds("the first length with a ratio of at least 1", [(n, 8) for n in range(1, 9)]),
-        _finds("there may be none", [(None, 1), (None, 8)]),
-        _finds("only 1 to most tokens are asked for", [(5, 5), (None, 5), (6, 7), (1000, 1001)]),
+        _finds("there may be none", [(None, 1), (None, 8)], raising=True),
+        _finds(
+            "only 1 to most tokens are asked for",
+            [(1, 1), (5, 5), (None, 5), (6, 7), (1000, 1001)],
+            raising=True,
+        ),
         _finds("the first, not the last or the best", [(3, 4096), (100, 4096)]),
     ),
     targets=(Target(f"calls to find {FAR:,} of {MOST:,}", _calls, lambda: 40, "calls", digits=0),),

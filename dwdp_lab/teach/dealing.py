@@ -10,6 +10,7 @@ from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.scenario.traces import read_trace
 from dwdp_lab.simulate.run import run_sim
 from dwdp_lab.teach import barriers_answers as answers
+from dwdp_lab.teach.agrees import is_number
 from dwdp_lab.teach.attempt import attempt, call_text, shown
 from dwdp_lab.teach.exercise import Exercise, Property, Target
 from dwdp_lab.teach.shown import Shown, table
@@ -44,8 +45,17 @@ def in_turn(lengths: list[int], ranks: int) -> list[list[int]]:
     return [lengths[rank::ranks] for rank in range(ranks)]
 
 
+def _as_batches(value: Any) -> list[list[Any]] | None:
+    """Lists of lists, tuples or arrays, one per rank."""
+    try:
+        return [list(batch.tolist() if hasattr(batch, "tolist") else batch) for batch in value]
+    except TypeError:
+        return None
+
+
 def _wait_pct(answer: Any) -> float:
-    return metrics(dealt(answer(trace_lengths(), DEALT_TO))).wait_pct
+    batches = _as_batches(answer(trace_lengths(), DEALT_TO)) or []
+    return metrics(dealt([[int(length) for length in batch] for batch in batches])).wait_pct
 
 
 def _show_deal(answer: Any) -> Shown:
@@ -53,16 +63,20 @@ def _show_deal(answer: Any) -> Shown:
     made = attempt(answer, (lengths, DEALT_TO))
     if made.error or (wrong := _not_dealt(made.value, lengths, DEALT_TO)):
         return Shown(made.error or f"Not the 64 requests on {DEALT_TO} ranks: {wrong}")
-    rows = [(f"rank {rank}", len(batch), f"{sum(batch):,}") for rank, batch in enumerate(made.value)]
+    batches = [[int(length) for length in batch] for batch in _as_batches(made.value) or []]
+    rows = [(f"rank {rank}", len(batch), f"{sum(batch):,}") for rank, batch in enumerate(batches)]
     return Shown(
         table(("", "requests", "tokens"), rows),
-        timeline_picture(dealt(made.value), title="64 requests as you deal them, DEP"),
+        timeline_picture(dealt(batches), title="64 requests as you deal them, DEP"),
     )
 
 
-def _not_dealt(batches: Any, lengths: list[int], ranks: int) -> str | None:
-    if not isinstance(batches, (list, tuple)) or not all(isinstance(batch, (list, tuple)) for batch in batches):
-        return f"{shown(batches)} is not a list of lists."
+def _not_dealt(value: Any, lengths: list[int], ranks: int) -> str | None:
+    batches = _as_batches(value)
+    if batches is None or isinstance(value, dict):
+        return f"{shown(value)} is not a list of lists."
+    if not all(is_number(length) for batch in batches for length in batch):
+        return f"{shown(value)}: the batches hold something else than lengths."
     if len(batches) != ranks:
         return f"{shown(batches)} has {len(batches)} batches for {ranks} ranks."
     found, wanted = Counter(length for batch in batches for length in batch), Counter(lengths)

@@ -5,23 +5,30 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 from dwdp_lab.scenario.errors import ScenarioError
-from dwdp_lab.teach.attempt import attempt, call_text
+from dwdp_lab.teach.attempt import attempt, call_text, raised
 from dwdp_lab.teach.failure import ExerciseFailed
 from dwdp_lab.teach.progress import Keep, keep_nothing
 from dwdp_lab.teach.shown import Shown, Text
+from dwdp_lab.teach.watched import Watched
 
 WRITTEN = "something is written"
 """The property of an answer that comes before all others."""
+RUNS = "it runs"
+"""The property that an answer violates by raising something, whatever was being looked at."""
 
 
 class Property(NamedTuple):
-    """Something every right answer has. `violation` gives the smallest counter-example in words, or None."""
+    """Something every right answer has. `violation` gives the smallest counter-example in words, or None.
+
+    `raising`: not to have it is to raise something, so that a raise is reported by its name and not as `RUNS`.
+    """
 
     name: str
     violation: Callable[[Any], str | None]
+    raising: bool = False
 
 
 class Target(NamedTuple):
@@ -86,16 +93,19 @@ class Exercise:
         if self._unwritten(answer):
             yet = "still `...`" if answer is ... else "a function that returns nothing yet (printing is not returning)"
             return Shown(f"{self.name} is {yet}, so there is nothing to show.")
-        return self.view(answer)
+        try:
+            return self.view(self._watched(answer))
+        except Exception as error:
+            return Shown(f"What {self.name} gives cannot be shown: it {raised(error, answer)}.")
 
     def check(self, answer: Any) -> Passed:
         """Raise ExerciseFailed with the first property that does not hold; else say which targets are reached."""
         try:
             self._check(answer)
+            figures = [(target, self._figure(target, answer), target.limit()) for target in self.targets]
         except ExerciseFailed:
             self.keep("tried", self.key, None)
             raise
-        figures = [(target, target.figure(answer), target.limit()) for target in self.targets]
         passed = Passed(f"Exercise {self.number}", tuple(figures))
         self.keep("passed", self.key, passed.reached)
         return passed
@@ -124,10 +134,27 @@ class Exercise:
             arguments = self.example()
             first = attempt(answer, arguments)
             if first.error:
-                self._fail("it runs", f"{call_text(self.name, arguments)} {first.error}")
+                self._fail(RUNS, f"{call_text(self.name, arguments)} {first.error}")
+        watched = self._watched(answer)
         for each in self.properties:
-            if example := each.violation(answer):
-                self._fail(each.name, example)
+            try:
+                example = each.violation(watched)
+            except Exception as error:  # the lab could not do with it what it does with right ones
+                example = f"What {self.name} gives cannot be used: it {raised(error, answer)}."
+            if example:
+                crashed = isinstance(watched, Watched) and watched.raised and not each.raising
+                self._fail(RUNS if crashed else each.name, example)
+
+    def _watched(self, answer: Any) -> Any:
+        """The answer as properties and views get it. Strategies and kernels are read by checks of their own."""
+        return Watched(answer) if self.example is not None and callable(answer) else answer
+
+    def _figure(self, target: Target, answer: Any) -> float:
+        """A right answer may still raise on what a target takes, which is larger."""
+        try:
+            return target.figure(self._watched(answer))
+        except Exception as error:
+            self._fail(RUNS, f"All that was tried so far is right, but for {target.name!r} it {raised(error, answer)}.")
 
     def _unwritten(self, answer: Any) -> str | None:
         if answer is ...:
@@ -140,7 +167,7 @@ class Exercise:
             return f"{call_text(self.name, arguments)} gives {first.value!r}: the function returns nothing yet."
         return None
 
-    def _fail(self, violated: str, example: str) -> None:
+    def _fail(self, violated: str, example: str) -> NoReturn:
         raise ExerciseFailed(f"Exercise {self.number}", violated, example)
 
     def hint(self, number: int = 1) -> Text:

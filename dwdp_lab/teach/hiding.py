@@ -93,7 +93,7 @@ def hiding_tokens(
             "more bytes to pull need more tokens",
             "hiding_tokens",
             answers.hiding_tokens,
-            _cases(experts=(3, 8), bytes_per_param=(1.0, 2.0)),
+            _cases(experts=(3, 8), local=(1, 2), bytes_per_param=(1.0, 2.0)),
             why="{0} - {1} experts at {3} bytes per parameter are pulled.",
         ),
         agrees(

@@ -26,7 +26,7 @@ def tiny_shape() -> ModelShape:
 def experts_case(tokens: int, top_k: int, weight: float | None = None, first: int = 0) -> ExpertsCase:
     """So many tokens of the tiny model, each visiting `top_k` experts from `first` on.
 
-    All weights are `weight`; None takes 1/2, 1/4, ... so that their order counts.
+    All weights are `weight`; None takes 1/2, 1/4, ... so that their order counts, in another order for each token.
     """
     import torch
 
@@ -39,9 +39,14 @@ def experts_case(tokens: int, top_k: int, weight: float | None = None, first: in
     rows = [[(first + token + 3 * place) % shape.experts for place in range(top_k)] for token in range(tokens)]
     shares = [weight if weight is not None else 2.0 ** -(place + 1) for place in range(top_k)]
     w13, w2 = zip(*(expert_weights(shape, 0, expert, 0) for expert in range(shape.experts)), strict=True)
-    visits = "; ".join(f"token {token} visits experts {row}" for token, row in enumerate(rows))
-    words = f"{visits} with weights {', '.join(f'{share:.3g}' for share in shares)}"
-    return ExpertsCase(words, (x, torch.tensor(rows), torch.tensor([shares] * tokens), list(w13), list(w2)))
+    weights = [shares[token % top_k :] + shares[: token % top_k] for token in range(tokens)]
+    told = [", ".join(f"{share:.3g}" for share in of_token) for of_token in weights]
+    each = [f"token {token} visits experts {row}" for token, row in enumerate(rows)]
+    if len(set(told)) > 1:
+        words = "; ".join(f"{visit} with weights {written}" for visit, written in zip(each, told, strict=True))
+    else:
+        words = f"{'; '.join(each)} with weights {told[0]}"
+    return ExpertsCase(words, (x, torch.tensor(rows), torch.tensor(weights), list(w13), list(w2)))
 
 
 def right_experts(case: ExpertsCase) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dwdp_lab.program.work import WorkModel
 from dwdp_lab.scenario.model_config import read_model
@@ -20,6 +20,9 @@ from dwdp_lab.teach.prediction import Prediction, Revealed
 from dwdp_lab.teach.routing import ROUTE
 from dwdp_lab.teach.shown import Shown, table
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 # --- the experts ---------------------------------------------------------------------------------------------------
 
 
@@ -30,10 +33,11 @@ def _experts_agree(name: str, why: str, *cases: Callable[[], ExpertsCase]) -> Pr
             called, wanted = attempt(answer, case.arguments), right_experts(case)
             if called.error:
                 return f"{case.words}: {called.error}"
-            shape = tuple(getattr(called.value, "shape", ()))
-            if shape != tuple(wanted.shape):
-                return f"{case.words}: a tensor of shape {list(wanted.shape)} is wanted, not {list(shape)}."
-            error = called.value - wanted
+            given = _tensor(called.value)
+            if given is None or given.shape != wanted.shape:
+                size = " x ".join(map(str, wanted.shape))
+                return f"{case.words}: a tensor of shape {size} is wanted, not {shown(called.value)}."
+            error = given - wanted
             if float((error - case.arguments[0]).abs().amax()) < 1e-4:
                 return f"{case.words}: x itself is in the output. The residual is not part of this function."
             missed = error.abs().amax(1)
@@ -45,14 +49,25 @@ def _experts_agree(name: str, why: str, *cases: Callable[[], ExpertsCase]) -> Pr
     return Property(name, violation)
 
 
+def _tensor(value: Any) -> Tensor | None:
+    """What was given as a tensor, from an array too."""
+    import torch
+
+    try:
+        return torch.as_tensor(value).detach()
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
 def _show_experts(answer: Any) -> Shown:
     case = experts_case(tokens=3, top_k=2)
     called, wanted = attempt(answer, case.arguments), right_experts(case)
-    if called.error or tuple(getattr(called.value, "shape", ())) != tuple(wanted.shape):
+    given = _tensor(called.value)
+    if given is None or given.shape != wanted.shape:
         return Shown(f"{case.words}: {called}")
     rows = [
-        (f"token {token}", *(f"{value:.3f}" for value in called.value[token, :4].tolist()), f"{missed:.4f}")
-        for token, missed in enumerate((called.value - wanted).abs().amax(1).tolist())
+        (f"token {token}", *(f"{value:.3f}" for value in given[token, :4].tolist()), f"{missed:.4f}")
+        for token, missed in enumerate((given - wanted).abs().amax(1).tolist())
     ]
     return Shown(case.words + "\n" + table(("", "y[0]", "y[1]", "y[2]", "y[3]", "largest error"), rows))
 
@@ -136,7 +151,7 @@ def _work_part(part: int, unit: str, why: str, tokens: tuple[int, ...]) -> Calla
                     return f"{where} {called.error}"
                 try:
                     got = float(called.value[part])
-                except (TypeError, ValueError, IndexError):
+                except (TypeError, ValueError, LookupError):
                     return f"{where} gives {shown(called.value)}; a pair (flops, nbytes) is wanted."
                 if not same(got, wanted):
                     return f"{where}: {got:,.0f} {unit}, which is {got / wanted:.3g} times what it should be. {why}"

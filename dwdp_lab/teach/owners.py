@@ -70,7 +70,7 @@ def _as_long_as_local(found: list[list[int]], case: Case) -> str | None:
 def _there(found: list[list[int]], case: Case) -> str | None:
     for rank, window in enumerate(found):
         if window[0] < 0 or window[-1] >= case[0]:
-            return f"rank {rank}'s window ends at expert {window[-1]}; there are experts 0 to {case[0] - 1}."
+            return f"rank {rank}'s window is {window[0]} to {window[-1]}; there are experts 0 to {case[0] - 1}."
     return None
 
 

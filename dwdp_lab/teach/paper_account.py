@@ -51,7 +51,7 @@ def _on(cases: tuple[Case, ...], test: Callable[[Rows, Case], str | None]) -> Ca
             where = call_text("savings", case) if case in cases else "the paper's Table 1"
             found = _as_rows(called.value)
             if called.error:
-                return f"{where}: {called.error}"
+                return f"{where} {called.error}" if case in cases else f"{where}: {called.error}"
             if found is None:
                 return f"{where}: {shown(called.value)}; a dict of row to per cent is wanted."
             if wrong := test(found, case):
@@ -65,7 +65,7 @@ def _each_right(found: Rows, case: Case) -> str | None:
     for row, wanted in answers.savings(*case).items():
         if row not in found:
             return f"the row {row!r} is missing."
-        if abs(found[row] - wanted) > 0.005:
+        if not abs(found[row] - wanted) <= 0.005:
             share = f"{case.dep[row]:g} ms become {case.dwdp[row]:g}, of DEP's iteration of {case.dep['iteration']:g}"
             return f"{row!r} is {found[row]:.2f}, but it is {wanted:+.2f}: {share}."
     return None

@@ -63,7 +63,7 @@ def _form(ops: tuple[Op, ...], answer: Any) -> str | None:
         return f"{answer!r} is not of the form {FORM}."
     for kind, place in answer.items():
         known = [(op.step, op.layer) for op in ops if op.kind == kind]
-        if place not in known:
+        if (tuple(place) if isinstance(place, list) else place) not in known:
             return f"The program has no {kind} with (step, layer) = {place!r}; it has {known}."
     return None
 

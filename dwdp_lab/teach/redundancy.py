@@ -63,9 +63,11 @@ def _given(answer: Any, group: Group) -> tuple[int, int] | str | None:
         return None
     try:
         local, pulled = called.value
-        return int(local), int(pulled)
-    except (TypeError, ValueError):
-        return f"{group} gives {shown(called.value)}; a pair (L, P) is wanted, or None."
+        if (int(local), int(pulled)) == (local, pulled):
+            return int(local), int(pulled)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    return f"{group} gives {shown(called.value)}; a pair (L, P) of whole numbers is wanted, or None."
 
 
 def _shares_add_up(answer: Any) -> str | None:

@@ -29,8 +29,10 @@ def _chosen(cases: tuple[tuple[list[float], int], ...]) -> Callable[[Any], str |
         for case in cases:
             called, wanted = attempt(answer, case), right_route(*case)
             pairs = _pairs(called.value)
+            if called.error:
+                return f"{call_text('route', case)} {called.error}"
             if pairs is None:
-                return f"{call_text('route', case)}: {called}, which is no list of (expert, weight)."
+                return f"{call_text('route', case)} gives {called}, which is no list of (expert, weight)."
             if [expert for expert, _ in pairs] != [expert for expert, _ in wanted]:
                 return (
                     f"{call_text('route', case)} chooses {[expert for expert, _ in pairs]}, "
@@ -101,6 +103,6 @@ def route(logits: list[float], top_k: int) -> list[tuple[int, float]]:
         Property("of equal logits the lower expert", _chosen(TIED)),
         Property("the weights sum to 1", _sums_to_one),
         Property("the weights are a softmax", _weighted(ROUTED)),
-        Property("large logits are no problem", _weighted(LARGE)),
+        Property("large logits are no problem", _weighted(LARGE), raising=True),
     ),
 )

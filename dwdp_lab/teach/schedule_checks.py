@@ -11,13 +11,18 @@ from dwdp_lab.program.rank_view import RankView, StrategyFunction
 from dwdp_lab.program.work import WorkModel
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.run import run_sim
+from dwdp_lab.teach.agrees import whole
 from dwdp_lab.teach.attempt import raised, shown
 from dwdp_lab.teach.exercise import Property, Target
 from dwdp_lab.teach.happens_before import conflict
 from dwdp_lab.teach.race_picture import race_picture
 from dwdp_lab.teach.shown import Shown
+from dwdp_lab.teach.watched import written_out
 from dwdp_lab.timeline.metrics import metrics
 from dwdp_lab.view.picture import timeline_picture
+
+MOST_OPS = 100_000
+"""Far more than any schedule here has."""
 
 
 def small(layers: int, steps: int, slots: int) -> Scenario:
@@ -47,7 +52,7 @@ def operations(answer: Any, scenario: Scenario) -> tuple[Op, ...] | str:
         return f"{shown(answer)} is not a function."
     try:
         made = answer(RankView(0, scenario, WorkModel(scenario)))
-        given = [] if made is None else list(made)
+        given = [] if made is None else written_out(iter(made), MOST_OPS)
     except Exception as error:
         return f"it {raised(error, answer)}."
     wrong = next((each for each in given if not isinstance(each, Op)), None)
@@ -57,7 +62,21 @@ def operations(answer: Any, scenario: Scenario) -> tuple[Op, ...] | str:
     if text is not None:
         name = text.waits
         return f"the {text} waits for the text {name!r}; `waits` is a tuple of names, ({name!r},) with its comma."
+    if malformed := next(filter(None, map(_malformed, given)), None):
+        return malformed
     return tuple(given) if given else "it gives no operations yet."
+
+
+def _malformed(op: Any) -> str | None:
+    """What of an operation is of a form that neither the checker nor a machine can read: a learner may write any."""
+    if not isinstance(op.waits, tuple) or not all(isinstance(name, str) for name in op.waits):
+        return f"an operation {op.kind!r} has waits={op.waits!r}; `waits` is a tuple of names, as in ('pulled',)."
+    if op.signals is not None and not isinstance(op.signals, str):
+        return f"an operation {op.kind!r} has signals={op.signals!r}; `signals` is one name or None."
+    for field, value in (("step", op.step), ("layer", op.layer), ("slot", op.slot)):
+        if whole(value) is None and not (field == "slot" and value is None):
+            return f"an operation {op.kind!r} has {field}={value!r}; `{field}` is an int."
+    return None
 
 
 def small_scenarios(steps: int, slots: Iterable[int]) -> list[Scenario]:

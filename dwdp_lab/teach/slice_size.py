@@ -6,6 +6,7 @@ from typing import Any
 
 from dwdp_lab.simulate.hardware import load_hardware
 from dwdp_lab.teach import contention_answers as answers
+from dwdp_lab.teach.agrees import whole
 from dwdp_lab.teach.attempt import attempt, call_text, shown
 from dwdp_lab.teach.exercise import Exercise, Property
 from dwdp_lab.teach.shown import Shown, table
@@ -25,9 +26,10 @@ def _size(answer: Any, case: tuple[float, float, float]) -> int | str:
     where = call_text("smallest_slice", case)
     if called.error:
         return f"{where} {called.error}"
-    if not isinstance(called.value, int) or isinstance(called.value, bool) or called.value < 1:
-        return f"{where} gives {shown(called.value)}, which is no whole number of bytes."
-    return called.value
+    size = whole(called.value)
+    if size is None or size < 1:
+        return f"{where} gives {shown(called.value)}, which is no whole number of bytes: give an int above 0."
+    return size
 
 
 def _power_of_two(answer: Any) -> str | None:
@@ -62,7 +64,7 @@ def _no_larger(answer: Any) -> str | None:
         if isinstance(size, str):
             return size
         link_gbps, copy_us, most = case
-        if size > SMALLEST and issue_share(size // 2, link_gbps, copy_us) <= most:
+        if size > SMALLEST and issue_share(size // 2, link_gbps, copy_us) <= most * (1 - 1e-9):
             half = issue_share(size // 2, link_gbps, copy_us)
             return (
                 f"{call_text('smallest_slice', case)} gives {size:,} bytes, but half of them would do: issuing is then "

@@ -48,6 +48,10 @@ def _not_a_kernel(answer: Any) -> str | None:
     if tuple(inspect.signature(function).parameters) != FORM:
         given = ", ".join(inspect.signature(function).parameters)
         return f"def {function.__name__}({given}) is not of the form {form}."
+    try:
+        inspect.getsource(function)
+    except OSError:
+        return f"Python does not know the text of {function.__name__}: write it in a cell of this notebook."
     if not triton_is_here():
         return "Triton is not installed here; it exists for Linux. All other exercises work without it."
     return None

@@ -46,9 +46,9 @@ def _part(name: str, views: Sequence[str], part: int, what: str, why: str) -> Pr
                     return f"{where} {called.error}"
                 try:
                     got = float(called.value[part])
-                except (TypeError, ValueError, IndexError):
+                except (TypeError, ValueError, LookupError):
                     return f"{where} gives {shown(called.value)}; a pair (slot_bytes, moved_bytes) is wanted."
-                if abs(got - wanted) > 0.5:
+                if not abs(got - wanted) <= 0.5:
                     size = f" with E = {shape.experts} and {shape.expert_bytes:,} bytes per expert"
                     return f"{where}{size}: {got:,.0f} {what}, but it is {wanted:,.0f}. {why}"
         return None

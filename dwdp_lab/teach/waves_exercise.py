@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from dwdp_lab.teach import contention_answers as answers
+from dwdp_lab.teach.agrees import whole
 from dwdp_lab.teach.attempt import attempt, shown
 from dwdp_lab.teach.exercise import Exercise, Property, Target
 from dwdp_lab.teach.shown import Shown, table
@@ -19,11 +20,12 @@ def _peer(answer: Any, rank: int, ranks: int, wave: int) -> int | str:
     where = f"wave_peer({rank}, {ranks}, {wave})"
     if called.error:
         return f"{where} {called.error}"
-    if not isinstance(called.value, int) or isinstance(called.value, bool):
-        return f"{where} gives {shown(called.value)}, which is no rank."
-    if called.value == rank or not 0 <= called.value < ranks:
-        return f"{where} gives {called.value}, which is no peer of rank {rank} of {ranks}."
-    return called.value
+    peer = whole(called.value)
+    if peer is None:
+        return f"{where} gives {shown(called.value)}, which is no rank: a rank is an int."
+    if peer == rank or not 0 <= peer < ranks:
+        return f"{where} gives {peer}, which is no peer of rank {rank} of {ranks}."
+    return peer
 
 
 def _waves(answer: Any, ranks: int, waves: int) -> list[list[int]] | str:

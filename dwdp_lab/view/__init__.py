@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dwdp_lab.view.imbalance_panel import ImbalancePanel
     from dwdp_lab.view.picture import Picture, timeline_picture
     from dwdp_lab.view.simulated_measured import errors_text, kind_errors
-    from dwdp_lab.view.timeline_figure import timeline_figure
+    from dwdp_lab.view.timeline_plot import timeline_figure
     from dwdp_lab.view.timeline_view.widget import TimelineView
 
 _MODULE_OF = {
@@ -43,7 +43,7 @@ _MODULE_OF = {
     "slice_rates": "charts.measured_copies",
     "speed_up_map": "charts.sweeps",
     "step_time_over_cv": "charts.sweeps",
-    "timeline_figure": "timeline_figure",
+    "timeline_figure": "timeline_plot",
     "timeline_picture": "picture",
 }
 

@@ -15,7 +15,7 @@ from dwdp_lab.timeline.compare import compare
 from dwdp_lab.timeline.metrics import metrics
 from dwdp_lab.timeline.span import Timeline
 from dwdp_lab.view.picture import Picture, timeline_picture
-from dwdp_lab.view.timeline_figure import timeline_figure, update_timeline_figure
+from dwdp_lab.view.timeline_plot import timeline_figure, update_timeline_figure
 
 Run = Callable[[Scenario], Timeline]
 

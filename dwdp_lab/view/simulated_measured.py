@@ -45,6 +45,6 @@ def errors_text(errors: list[KindError]) -> str:
     """The errors as a plain table."""
     lines = [f"{'':20}{'simulated ms':>14}{'measured ms':>14}{'error':>9}"]
     for error in errors:
-        pct = "" if error.error_pct is None else f"{error.error_pct:+,.0f} %"
+        pct = "" if error.error_pct is None else f"{error.error_pct:+z,.0f} %"
         lines.append(f"{error.label:20}{figures(error.simulated_ms):>14}{figures(error.measured_ms):>14}{pct:>9}")
     return "\n".join(lines)

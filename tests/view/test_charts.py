@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -15,9 +16,9 @@ from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.run import run_sim
 from dwdp_lab.timeline.metrics import metrics
 from dwdp_lab.view.charts.axis import axis
-from dwdp_lab.view.charts.chart import Chart, Curve
+from dwdp_lab.view.charts.chart import Bars, Chart, Curve
 from dwdp_lab.view.charts.contention import contention
-from dwdp_lab.view.charts.heat_map import HeatMap, colour
+from dwdp_lab.view.charts.heat_map import HeatMap, colour, contrast, readable_on
 from dwdp_lab.view.charts.memory import PARTS, memory_bytes, memory_ledger
 from dwdp_lab.view.charts.roofline import roofline
 from dwdp_lab.view.charts.sweeps import crossing_point, crossover, speed_up_map, step_time_over_cv, with_tokens
@@ -162,3 +163,63 @@ def test_an_axis_has_room_for_its_values_and_round_ticks_within(values: list[flo
     for value, _ in ticks:
         assert 49.9 <= made.place(value) <= 650.1
     assert len({label for _, label in ticks}) == len(ticks)
+
+
+def test_a_rank_alone_is_told_no_gain_where_there_is_none() -> None:
+    alone = Scenario.create(model="tiny", group={"ranks": 1})
+    assert "per rank, about as much as replicated." in memory_ledger(alone).words
+    assert "DWDP is as fast as DEP" in crossover(alone, (256, 1024)).words
+
+
+def test_slots_for_every_expert_are_told_as_more_memory() -> None:
+    knobs = {"slots": 3, "weight_view": "merged"}
+    merged = Scenario.create(model={"preset": "tiny", "layers": 2}, group={"ranks": 2}, strategy=knobs)
+    held = {name: sum(memory_bytes(merged, name).values()) for name in ("dwdp", "replicated")}  # type: ignore[arg-type]
+    ratio = held["dwdp"] / held["replicated"]
+    assert ratio > 1.05
+    assert f"{ratio:.1f} x more than replicated" in memory_ledger(merged).words
+
+
+def test_the_numbers_below_many_bars_do_not_lie_on_each_other() -> None:
+    few, many = (
+        contention(Scenario.create(model={"preset": "tiny", "experts": 64}, group={"ranks": n})) for n in (8, 64)
+    )
+    assert len(few.categories) == 7
+    assert len(many.categories) == 63
+    for chart in (few, many):
+        # the labels below the axis: the lowest line of small middle-anchored texts
+        found = re.findall(r'<text x="([\d.]+)" y="330" font-size="10.5"[^>]*text-anchor="middle">(\d+)<', chart.svg())
+        edges = [(float(x) - 3 * len(words), float(x) + 3 * len(words)) for x, words in found]
+        assert len(edges) >= 7
+        assert all(right < left for (_, right), (left, _) in pairwise(edges))
+
+
+def test_bars_below_zero_hang_from_it_and_what_is_not_finite_is_not_drawn() -> None:
+    chart = Chart("t", "x", "y", bars=(Bars("a", (-1.0, 2.0), "#123456"),), categories=("a", "b"))
+    heights = [float(height) for height in re.findall(r'height="([\d.]+)" fill="#123456"><title>', chart.svg())]
+    assert len(heights) == 2
+    assert heights[1] == pytest.approx(2 * heights[0], rel=0.01)
+    holes = Chart("t", "x", "y", curves=(Curve("a", (1.0, 2.0, 3.0), (1.0, float("nan"), 2.0)),))
+    assert "nan" not in holes.svg()
+    assert holes.svg().count("<circle") == 2
+
+
+def test_the_number_in_a_cell_can_be_read_on_every_colour() -> None:
+    assert contrast("#FFFFFF", "#000000") == pytest.approx(21.0)
+    assert contrast("#777777", "#FFFFFF") == pytest.approx(4.48, abs=0.01)  # a known near miss of WCAG's 4.5
+    for step in range(-60, 61):
+        ground = colour(1.6 ** (step / 50))
+        assert contrast(readable_on(ground), ground) >= 4.5
+
+
+@pytest.mark.parametrize("name", ["a-model-" * 20, "a model " * 20])
+def test_a_long_title_stays_on_the_card(name: str) -> None:
+    short = memory_ledger(Scenario.create(model="tiny")).svg()
+    for plot in (
+        memory_ledger(Scenario.create(model={"preset": "tiny", "name": name.strip()})),
+        HeatMap(name, "x", "y", ("a",), ("b",), ((1.0,),)),
+    ):
+        titles = re.findall(r'font-size="15"[^>]*>([^<]*)<', plot.svg())
+        assert len(titles) > 1
+        assert all(16 + 8 * len(line) <= 720 - 16 for line in titles)
+    assert len(re.findall(r'font-size="15"', short)) == 1

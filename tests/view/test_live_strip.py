@@ -109,6 +109,12 @@ def test_what_a_gpu_does_not_tell_is_said_and_what_holds_its_clock_too() -> None
     assert "No live figures" in strip_html([], [])
 
 
+def test_what_a_gpu_tells_no_more_is_not_shown_as_if_it_were_now() -> None:
+    text = strip_html(["GPU 0"], [[sample(power_w=643.0), sample(power_w=None)]])
+    assert "643" not in text
+    assert text.count("not told") == 1
+
+
 def test_a_trace_ends_at_the_right_and_moves_left() -> None:
     text = strip_html(["GPU 0"], [[sample(), sample(), sample()]])
     (points,) = re.findall(r"aria-label='utilisation'><polyline points='([^']+)'", text)

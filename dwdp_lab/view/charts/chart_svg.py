@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from dwdp_lab.timeline.words import figures
 from dwdp_lab.view.charts.axis import Axis, axis
 from dwdp_lab.view.charts.chart_data import Bars, ChartData, Curve
-from dwdp_lab.view.charts.svg_parts import GRID, MUTED, document, dot, lines, path, rectangle, text
+from dwdp_lab.view.charts.svg_parts import GRID, MUTED, document, dot, heading, lines, path, rectangle, text
 
 MARGIN, LEFT, PLOT_HEIGHT = 16, 70, 270
 
 
 def chart_svg(chart: ChartData, width: int = 720) -> str:
     """Title, plot, legend, what it shows in words, and what it is worth."""
-    parts = [text(MARGIN, 26, chart.title, 15, weight=600)]
-    top, bottom, right = 44.0, 44.0 + PLOT_HEIGHT, float(width - MARGIN - 10)
+    parts, more = heading(MARGIN, 26, chart.title, width - 2 * MARGIN)
+    top, bottom, right = 44.0 + more, 44.0 + more + PLOT_HEIGHT, float(width - MARGIN - 10)
     horizontal, vertical = _axes(chart, LEFT, right, bottom, top)
     parts += _frame(chart, horizontal, vertical)
     for group, bars in enumerate(chart.bars):
@@ -56,6 +59,7 @@ def _frame(chart: ChartData, horizontal: Axis, vertical: Axis) -> list[str]:
         parts += [text(horizontal.start - 7, y + 4, written, 10.5, MUTED, anchor="end")]
     if chart.categories:
         ticks = [(float(number), name) for number, name in enumerate(chart.categories)]
+        ticks = ticks[:: _every(chart.categories, horizontal.place(1) - horizontal.place(0))]
     else:
         ticks = horizontal.ticks()
         for value, _ in ticks:
@@ -69,6 +73,12 @@ def _frame(chart: ChartData, horizontal: Axis, vertical: Axis) -> list[str]:
     return [*parts, text(18, (vertical.start + vertical.end) / 2, chart.y_title, 11.5, anchor="middle", turned=True)]
 
 
+def _every(categories: Sequence[str], room: float) -> int:
+    """1, or with more numbers than have room below the axis, every how many of them is written. Names all are."""
+    widest = 6.0 * max(map(len, categories)) + 6.0
+    return math.ceil(widest / room) if all(name.isdigit() for name in categories) else 1
+
+
 def _bars(chart: ChartData, bars: Bars, group: int, horizontal: Axis, vertical: Axis) -> list[str]:
     groups = 1 if chart.stacked else len(chart.bars)
     width = min(90.0, (horizontal.place(1) - horizontal.place(0)) * 0.72) / groups
@@ -76,7 +86,7 @@ def _bars(chart: ChartData, bars: Bars, group: int, horizontal: Axis, vertical: 
     for number, value in enumerate(bars.values):
         below = sum(other.values[number] for other in chart.bars[:group]) if chart.stacked else 0.0
         left = horizontal.place(number) + width * ((0 if chart.stacked else group) - groups / 2)
-        top, bottom = vertical.place(below + value), vertical.place(below)
+        top, bottom = sorted((vertical.place(below + value), vertical.place(below)))  # below zero it hangs down
         hint = f"{chart.categories[number]}, {bars.label}: {figures(value)}"
         if bottom > top:
             parts.append(rectangle(left, top, max(1.0, width - 1.5), bottom - top, bars.colour, hint))
@@ -84,11 +94,12 @@ def _bars(chart: ChartData, bars: Bars, group: int, horizontal: Axis, vertical: 
 
 
 def _curve(curve: Curve, horizontal: Axis, vertical: Axis) -> list[str]:
-    places = [(horizontal.place(x), vertical.place(y)) for x, y in zip(curve.x, curve.y, strict=True)]
+    known = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if math.isfinite(x) and math.isfinite(y)]
+    places = [(horizontal.place(x), vertical.place(y)) for x, y in known]
     parts = [path(places, curve.colour, 2, curve.dashed)] if curve.line and len(places) > 1 else []
     for number, (x, y) in enumerate(places):
         if curve.points:
-            hint = f"{curve.label}: {figures(curve.x[number])}, {figures(curve.y[number])}"
+            hint = f"{curve.label}: {figures(known[number][0])}, {figures(known[number][1])}"
             parts.append(dot(x, y, curve.colour, hint, 3.2 if curve.line else 5))
     return parts
 

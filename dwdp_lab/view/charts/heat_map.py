@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dwdp_lab.timeline.palette import INK
-from dwdp_lab.view.charts.svg_parts import MUTED, document, lines, rectangle, text
+from dwdp_lab.view.charts.svg_parts import MUTED, document, heading, lines, rectangle, text
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -32,18 +32,19 @@ class HeatMap:
 
     def svg(self, width: int = 720) -> str:
         """The map as an SVG picture of this width in pixels."""
-        left, top, height = 70.0, 44.0, 34.0
+        parts, more = heading(16, 26, self.title, width - 32)
+        left, top, height = 70.0, 44.0 + more, 34.0
         cell = (width - left - 26) / len(self.columns)
         bottom = top + height * len(self.rows)
-        parts = [text(16, 26, self.title, 15, weight=600)]
         for row, values in enumerate(self.values):
             y = bottom - height * (row + 1)
             parts.append(text(left - 8, y + height / 2 + 4, self.rows[row], 10.5, MUTED, anchor="end"))
             for column, value in enumerate(values):
                 x = left + cell * column
                 hint = f"{self.columns[column]}, {self.rows[row]}: {value:.3f}"
-                parts.append(rectangle(x, y, cell - 1.5, height - 1.5, colour(value), hint))
-                ink = "#fff" if abs(math.log(value)) > 0.7 * FULL else INK
+                ground = colour(value)
+                parts.append(rectangle(x, y, cell - 1.5, height - 1.5, ground, hint))
+                ink = readable_on(ground)
                 parts.append(text(x + cell / 2, y + height / 2 + 4, f"{value:.2f}", 11.5, ink, anchor="middle"))
         for column, name in enumerate(self.columns):
             parts.append(text(left + cell * (column + 0.5), bottom + 15, name, 10.5, MUTED, anchor="middle"))
@@ -93,3 +94,20 @@ def colour(ratio: float) -> str:
     end = ABOVE if share > 0 else BELOW
     mixed = [round(even + (far - even) * abs(share)) for even, far in zip(EVEN, end, strict=True)]
     return "#" + "".join(f"{part:02X}" for part in mixed)
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast of two colours `#RRGGBB`, 1 to 21 (WCAG 2.2, "contrast ratio")."""
+    dark, light = sorted((_luminance(one), _luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def readable_on(ground: str) -> str:
+    """The colour of small text: the usual ink where it stands out by the 4.5 of WCAG 2.2 (1.4.3), else what does."""
+    return max((INK, "#FFFFFF", "#000000"), key=lambda ink: min(4.5, contrast(ink, ground)))
+
+
+def _luminance(shade: str) -> float:
+    parts = [int(shade[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

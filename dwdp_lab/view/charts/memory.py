@@ -45,8 +45,7 @@ def memory_ledger(scenario: Scenario) -> Chart:
     fits = [name for name, total in zip(names, totals, strict=True) if total <= hardware.memory_gb.value]
     limit = hardware.memory_gb.value
     total = dict(zip(STRATEGIES, totals, strict=True))
-    words = f"DWDP holds {total['dwdp']:,.3g} GB per rank, {total['replicated'] / total['dwdp']:.1f} x less than "
-    words += "replicated. "
+    words = f"DWDP holds {total['dwdp']:,.3g} GB per rank, {_than(total['replicated'] / total['dwdp'])} replicated. "
     words += f"Into the {limit:,.0f} GB of {hardware.name} fit: {', '.join(fits) or 'none'}."
     return Chart(
         title=f"Memory per rank: {scenario.model.name}, {scenario.model.layers} layers",
@@ -61,3 +60,10 @@ def memory_ledger(scenario: Scenario) -> Chart:
         words=words,
         notes=("computed from the model's shape; framework and fragmentation not counted",),
     )
+
+
+def _than(ratio: float) -> str:
+    """The others' memory over DWDP's in words: with one rank, or with slots for every expert, DWDP saves nothing."""
+    if f"{ratio:.1f}" == "1.0":
+        return "about as much as"
+    return f"{ratio:.1f} x less than" if ratio > 1 else f"{1 / ratio:.1f} x more than"

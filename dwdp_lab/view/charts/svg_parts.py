@@ -45,6 +45,14 @@ def lines(
     )
 
 
+def heading(x: float, y: float, words: str, width: float, size: float = 15) -> tuple[list[str], float]:
+    """A title on as many lines as it needs, and by how much more than one line that is high."""
+    pieces = textwrap.wrap(words, max(20, int(width / (size * 0.54)))) or [""]
+    step = size * 1.3
+    parts = [text(x, y + row * step, piece, size, weight=600) for row, piece in enumerate(pieces)]
+    return parts, (len(pieces) - 1) * step
+
+
 def rectangle(x: float, y: float, width: float, height: float, colour: str, hint: str = "") -> str:
     """A filled rectangle that says `hint` when pointed at."""
     shape = f'x="{number(x)}" y="{number(y)}" width="{number(width)}" height="{number(height)}" fill="{colour}"'

@@ -20,6 +20,8 @@ Progress = Callable[[float], None]
 """Called with the share of a sweep that is done, 0 to 1."""
 
 STRATEGIES: tuple[StrategyName, ...] = ("dep", "dwdp", "replicated")
+SAME = 1e-6
+"""A gain nearer to 1 is none: a rank alone does the same under all strategies, but for rounding."""
 TOKENS = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 CVS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 
@@ -31,8 +33,9 @@ def crossover(scenario: Scenario, tokens: Sequence[int] = TOKENS, progress: Prog
     gains = [result["dwdp"].tokens_per_s / result["dep"].tokens_per_s for result in results]
     crossing = crossing_point(tokens, gains)
     if crossing is None:
-        slower = "faster" if gains[0] > 1 else "slower"
-        words = f"From {tokens[0]:,} to {tokens[-1]:,} tokens per rank DWDP is {slower} than DEP."
+        same = all(abs(gain - 1) < SAME for gain in gains)
+        slower = "as fast as" if same else "faster than" if gains[0] > 1 else "slower than"
+        words = f"From {tokens[0]:,} to {tokens[-1]:,} tokens per rank DWDP is {slower} DEP."
     else:
         words = f"DWDP is faster than DEP from about {crossing:,.0f} tokens per rank on."
     best = max(gains)

@@ -116,6 +116,7 @@ def _cell(gauge: Gauge, trace: Sequence[GpuSample], all_traces: Iterable[Sequenc
     known = [value for value in values if value is not None]
     if not known:
         return "not told"
+    now = "not told" if values[-1] is None else f"{values[-1]:,.0f}"  # not what was true a while ago
     seen = [value for other in all_traces for sample in other if (value := gauge.read(sample)) is not None]
     full = gauge.full or max(seen) or 1.0  # one scale for all GPUs, so that they can be compared
     points = " ".join(
@@ -125,7 +126,7 @@ def _cell(gauge: Gauge, trace: Sequence[GpuSample], all_traces: Iterable[Sequenc
     )
     return (
         f"<svg width='{WIDTH}' height='{HEIGHT}' role='img' aria-label='{gauge.label}'>"
-        f"<polyline points='{points}' fill='none' stroke='#0072B2' stroke-width='1.5'/></svg> {known[-1]:,.0f}"
+        f"<polyline points='{points}' fill='none' stroke='#0072B2' stroke-width='1.5'/></svg> {now}"
     )
 
 

@@ -67,12 +67,12 @@ def numbers(timelines: Sequence[Timeline], measured: Sequence[Metrics]) -> str:
         cells = []
         for timeline, m in zip(timelines, measured, strict=True):
             here = rank < timeline.ranks
-            cells.append(f"{timeline.tokens[rank]:,}" if here else "")
+            cells.append(f"{timeline.tokens[rank] / timeline.steps:,.0f}" if here else "")
             cells.append(f"{figures(m.by_rank[rank].step_ms)} ms" if here else "")
             cells.append(f"{m.by_rank[rank].wait_pct:.1f} %" if here else "")
         by_rank.append([f"rank {rank}", *cells])
     heads = [f"{strategy_name(t)} {what}" for t in timelines for what in ("tokens", "step", "waits")]
-    return table(head, rows) + table(["rank", *heads], by_rank)
+    return table(head, rows) + table(["per step, by rank", *heads], by_rank)
 
 
 def errors_table(errors: Sequence[KindError]) -> str:
@@ -87,7 +87,7 @@ def errors_table(errors: Sequence[KindError]) -> str:
             error.label,
             f"{figures(error.simulated_ms)} ms",
             f"{figures(error.measured_ms)} ms",
-            "" if error.error_pct is None else f"{error.error_pct:+,.0f} %",
+            "" if error.error_pct is None else f"{error.error_pct:+z,.0f} %",
         ]
         for error in errors
     ]

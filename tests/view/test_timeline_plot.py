@@ -10,7 +10,7 @@ import pytest
 from dwdp_lab.timeline.palette import EXPOSED, KIND_STYLES
 from dwdp_lab.timeline.span import Span, Timeline
 from dwdp_lab.view.picture import timeline_picture
-from dwdp_lab.view.timeline_figure import timeline_figure, update_timeline_figure
+from dwdp_lab.view.timeline_plot import timeline_figure, update_timeline_figure
 
 DEP = Timeline(
     (
