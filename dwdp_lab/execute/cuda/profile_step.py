@@ -20,6 +20,7 @@ from dwdp_lab.execute.cuda.setup import Setup
 from dwdp_lab.execute.profiler import label_lane, labelled, profiled_from, profiled_step, under_profiler
 from dwdp_lab.execute.rank_session import RankSession
 from dwdp_lab.execute.report import of_steps, span_of
+from dwdp_lab.execute.tokens import place_of
 from dwdp_lab.program.operation import Op
 from dwdp_lab.timeline.profiled import Profiled
 from dwdp_lab.timeline.span import Span
@@ -103,6 +104,9 @@ def _timed(
     def at_us(event: Event) -> float:
         return (between.host_ns(device.elapsed_us(first.event, event)) - zero_ns) / 1e3
 
-    stamped = zip(ops, queued.stamps, strict=True)
-    spans = [span_of(setup.rank, op, at_us(stamp.start), at_us(stamp.end)) for op, stamp in stamped]
+    pulled_bytes = computation.pulled_bytes
+    spans = [
+        span_of(setup.rank, op, at_us(stamp.start), at_us(stamp.end), pulled_bytes.get(place_of(op)))
+        for op, stamp in zip(ops, queued.stamps, strict=True)
+    ]
     return spans, between.error_us

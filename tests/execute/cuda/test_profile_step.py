@@ -125,3 +125,16 @@ def test_the_first_time_has_given_its_memory_back_before_the_second(monkeypatch:
     assert held == [False, False]  # on both ranks
     assert not any(one.buffers._kept for one in made)
     group.close()
+
+
+def test_pulls_of_routed_experts_say_what_they_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step is one that ran before, so its pulls move the same bytes again."""
+    Profiler(monkeypatch)
+    group = StandInGroup(2)
+    for report in group.run(scenario(2, **{"strategy.pull": "routed"}), profiled=True):
+        assert report.profiled is not None
+        step = report.profiled.step
+        moved = [one.nbytes for one in report.spans if (one.kind, one.step) == ("pull", step)]
+        assert moved
+        assert [one.nbytes for one in report.profiled.spans if one.kind == "pull"] == moved
+    group.close()
