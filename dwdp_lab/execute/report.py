@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from dwdp_lab.execute.tokens import Place, place_of
 from dwdp_lab.program.operation import Op, awaited
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.timeline.span import Span
@@ -41,6 +42,14 @@ def span_of(rank: int, op: Op, start_us: float, end_us: float, pulled_bytes: flo
         nbytes=nbytes,
         flops=sum(work.flops for work in op.work),
     )
+
+
+def spans_of(
+    rank: int, ops: Sequence[Op], times_us: Iterable[tuple[float, float]], pulled_bytes: Mapping[Place, float]
+) -> tuple[Span, ...]:
+    """Operations from when to when they ran; `pulled_bytes` of pulls of which it is known only afterwards."""
+    timed = zip(ops, times_us, strict=True)
+    return tuple(span_of(rank, op, start, end, pulled_bytes.get(place_of(op))) for op, (start, end) in timed)
 
 
 def outputs_of(scenario: Scenario, rows: Mapping[tuple[int, int], Tensor]) -> list[Tensor]:

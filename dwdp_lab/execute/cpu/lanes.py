@@ -17,6 +17,10 @@ class Times(NamedTuple):
     start_ns: int
     end_ns: int
 
+    def since_us(self, zero_ns: int) -> tuple[float, float]:
+        """Both, in microseconds from a moment of the same clock."""
+        return (self.start_ns - zero_ns) / 1e3, (self.end_ns - zero_ns) / 1e3
+
 
 class LaneRun:
     """One run of one program. Each operation that is waited for has an event, set when it has ended."""

@@ -9,8 +9,7 @@ from dwdp_lab.execute.cpu.operations import Computation
 from dwdp_lab.execute.cpu.setup import Setup
 from dwdp_lab.execute.profiler import labelled, profiled_from, profiled_step, under_profiler
 from dwdp_lab.execute.rank_session import RankSession
-from dwdp_lab.execute.report import of_steps, span_of
-from dwdp_lab.execute.tokens import place_of
+from dwdp_lab.execute.report import of_steps, spans_of
 from dwdp_lab.program.operation import Op
 from dwdp_lab.timeline.profiled import Profiled
 
@@ -30,14 +29,5 @@ def profile_step(
         return times
 
     times, trace = under_profiler(run, gpu=False)
-    spans = [
-        span_of(
-            setup.rank,
-            op,
-            (began.start_ns - zero_ns) / 1e3,
-            (began.end_ns - zero_ns) / 1e3,
-            computation.pulled_bytes.get(place_of(op)),
-        )
-        for op, began in zip(chosen, times, strict=True)
-    ]
+    spans = spans_of(setup.rank, chosen, (each.since_us(zero_ns) for each in times), computation.pulled_bytes)
     return profiled_from(setup.rank, step, chosen, spans, trace, gpu=False, zero_ns=zero_ns, since_ns=0)

@@ -17,9 +17,8 @@ from dwdp_lab.execute.cpu.results import computed_rows
 from dwdp_lab.execute.cpu.setup import Setup, prepare
 from dwdp_lab.execute.messages import Finished, Order, Progress
 from dwdp_lab.execute.rank_session import RankSession
-from dwdp_lab.execute.report import of_steps, outputs_of, routing_of, sha256_of, span_of
+from dwdp_lab.execute.report import of_steps, outputs_of, routing_of, sha256_of, spans_of
 from dwdp_lab.execute.results import own_rows
-from dwdp_lab.execute.tokens import place_of
 from dwdp_lab.program.operation import Op
 
 HEAD_START_NS = 20_000_000  # between agreeing on the start and starting: more than a message takes
@@ -52,16 +51,7 @@ def _run_prepared(session: RankSession, setup: Setup, order: Order) -> Finished:
         session.channel.send(Progress("running a step under the profiler", 0, 1))
         profiled = profile_step(session, setup, ops, start_ns, partial(_common_start, session))
     return Finished(
-        spans=tuple(
-            span_of(
-                session.rank,
-                op,
-                (began.start_ns - start_ns) / 1e3,
-                (began.end_ns - start_ns) / 1e3,
-                computation.pulled_bytes.get(place_of(op)),
-            )
-            for op, began in zip(ops, times, strict=True)
-        ),
+        spans=spans_of(session.rank, ops, (each.since_us(start_ns) for each in times), computation.pulled_bytes),
         output_sha256=sha256_of(outputs),
         notes=tuple(setup.notes),
         outputs=tuple(outputs) if order.outputs else None,

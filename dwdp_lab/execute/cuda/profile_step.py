@@ -19,8 +19,7 @@ from dwdp_lab.execute.cuda.rank_machine import RankMachine
 from dwdp_lab.execute.cuda.setup import Setup
 from dwdp_lab.execute.profiler import label_lane, labelled, profiled_from, profiled_step, under_profiler
 from dwdp_lab.execute.rank_session import RankSession
-from dwdp_lab.execute.report import of_steps, span_of
-from dwdp_lab.execute.tokens import place_of
+from dwdp_lab.execute.report import of_steps, spans_of
 from dwdp_lab.program.operation import Op
 from dwdp_lab.timeline.profiled import Profiled
 from dwdp_lab.timeline.span import Span
@@ -31,7 +30,7 @@ Anchor = Callable[[Device, Stream], Reading]
 class _Repeated(NamedTuple):
     """The step's operations in their order, how far their times may be off, and when it began."""
 
-    spans: list[Span]
+    spans: tuple[Span, ...]
     error_us: float
     since_ns: int
 
@@ -91,7 +90,7 @@ def _timed(
     zero_ns: int,
     common_start: Callable[[int], int],
     anchor: Anchor,
-) -> tuple[list[Span], float]:
+) -> tuple[tuple[Span, ...], float]:
     """The operations' spans, in their order, and how far off they may be on the ranks' clock."""
     device, compute = machine.device, machine.streams["compute"]
     first = anchor(device, compute)
@@ -104,9 +103,5 @@ def _timed(
     def at_us(event: Event) -> float:
         return (between.host_ns(device.elapsed_us(first.event, event)) - zero_ns) / 1e3
 
-    pulled_bytes = computation.pulled_bytes
-    spans = [
-        span_of(setup.rank, op, at_us(stamp.start), at_us(stamp.end), pulled_bytes.get(place_of(op)))
-        for op, stamp in zip(ops, queued.stamps, strict=True)
-    ]
-    return spans, between.error_us
+    times = ((at_us(stamp.start), at_us(stamp.end)) for stamp in queued.stamps)
+    return spans_of(setup.rank, ops, times, computation.pulled_bytes), between.error_us

@@ -17,11 +17,11 @@ from dwdp_lab.execute.cuda.profile_step import profile_step
 from dwdp_lab.execute.cuda.queue_program import Events, Queued, queue_program
 from dwdp_lab.execute.cuda.rank_machine import RankMachine
 from dwdp_lab.execute.cuda.setup import Setup, prepare
-from dwdp_lab.execute.cuda.timed_run import common_start, spans_of, timed_run
+from dwdp_lab.execute.cuda.timed_run import common_start, timed_run
 from dwdp_lab.execute.cuda.warm_up import warm_steps, warm_up
 from dwdp_lab.execute.messages import Finished, Order, Progress
 from dwdp_lab.execute.rank_session import RankSession
-from dwdp_lab.execute.report import outputs_of, routing_of, sha256_of
+from dwdp_lab.execute.report import outputs_of, routing_of, sha256_of, spans_of
 from dwdp_lab.execute.results import own_rows
 from dwdp_lab.execute.tokens import Place
 from dwdp_lab.model.layers import final_norm
@@ -75,7 +75,9 @@ def _run_prepared(session: RankSession, machine: RankMachine, setup: Setup, orde
         session.channel.send(Progress("running a step under the profiler", 0, 1))
         profiled = profile_step(session, machine, setup, ops, run.start_ns, partial(common_start, session), anchor)
     return Finished(
-        spans=spans_of(session.rank, machine.device, ops, run, computation),
+        spans=spans_of(
+            session.rank, ops if order.recorded else (), run.times_us(machine.device), computation.pulled_bytes
+        ),
         output_sha256=sha256_of(outputs),
         notes=_notes(setup, machine, order),
         outputs=tuple(outputs) if order.outputs else None,

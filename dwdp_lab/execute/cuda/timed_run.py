@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from dwdp_lab.execute.cuda.gpu.clock import Clock, anchor, clock
 from dwdp_lab.execute.cuda.gpu.device import Device, Event
 from dwdp_lab.execute.cuda.gpu.gate import hold_until
-from dwdp_lab.execute.cuda.operations import Computation
 from dwdp_lab.execute.cuda.queue_program import Queued
 from dwdp_lab.execute.cuda.rank_machine import RankMachine
 from dwdp_lab.execute.garbage import no_collection
 from dwdp_lab.execute.gpu_sample import GpuSample
 from dwdp_lab.execute.messages import Progress
 from dwdp_lab.execute.rank_session import RankSession
-from dwdp_lab.execute.report import span_of
-from dwdp_lab.execute.tokens import place_of
-from dwdp_lab.program.operation import Op
-from dwdp_lab.timeline.span import Span
 
 HEAD_START_NS = 50_000_000
 """Between agreeing on the start and starting, for each OPS_AHEAD operations begun: by then the host has to be done with
@@ -38,6 +33,10 @@ class TimedRun(NamedTuple):
     finish: list[Event]
     start_ns: int
     samples: tuple[GpuSample, ...]
+
+    def times_us(self, device: Device) -> Iterator[tuple[float, float]]:
+        """From when to when each operation ran, on the run's clock; nothing of a run that was not recorded."""
+        return ((self.at_us(device, stamp.start), self.at_us(device, stamp.end)) for stamp in self.queued.stamps)
 
     def at_us(self, device: Device, event: Event) -> float:
         """When an event happened, on the run's clock. The first operations begin with the gate, which is 0."""
@@ -74,19 +73,3 @@ def common_start(session: RankSession, ops: int) -> int:
     ahead = min(MOST_AHEAD, 1 + ops // OPS_AHEAD)
     proposals, _ = session.gather("start", time.monotonic_ns() + ahead * HEAD_START_NS)
     return int(max(proposals))
-
-
-def spans_of(
-    rank: int, device: Device, ops: tuple[Op, ...], run: TimedRun, computation: Computation
-) -> tuple[Span, ...]:
-    stamped = zip(ops, run.queued.stamps, strict=True) if run.queued.stamps else ()
-    return tuple(
-        span_of(
-            rank,
-            op,
-            run.at_us(device, stamp.start),
-            run.at_us(device, stamp.end),
-            computation.pulled_bytes.get(place_of(op)),
-        )
-        for op, stamp in stamped
-    )
