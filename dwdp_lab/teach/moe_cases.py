@@ -72,3 +72,13 @@ def right_route(logits: list[float], top_k: int) -> list[tuple[int, float]]:
 def same(left: float, right: float) -> bool:
     """Equal but for the rounding of fp32."""
     return math.isclose(left, right, rel_tol=1e-4, abs_tol=1e-6)
+
+
+def as_tensor(value: Any) -> Tensor | None:
+    """What was given as a tensor, from an array too."""
+    import torch
+
+    try:
+        return torch.as_tensor(value).detach()
+    except (TypeError, ValueError, RuntimeError):
+        return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dwdp_lab.program.work import WorkModel
 from dwdp_lab.scenario.model_config import read_model
@@ -15,13 +15,10 @@ from dwdp_lab.teach.agrees import agrees, is_number
 from dwdp_lab.teach.attempt import attempt, shown
 from dwdp_lab.teach.exercise import Exercise, Property
 from dwdp_lab.teach.lesson import lesson_of
-from dwdp_lab.teach.moe_cases import ExpertsCase, experts_case, right_experts, same
+from dwdp_lab.teach.moe_cases import ExpertsCase, as_tensor, experts_case, right_experts, same
 from dwdp_lab.teach.prediction import Prediction, Revealed
 from dwdp_lab.teach.routing import ROUTE
 from dwdp_lab.teach.shown import Shown, table
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # --- the experts ---------------------------------------------------------------------------------------------------
 
@@ -33,7 +30,7 @@ def _experts_agree(name: str, why: str, *cases: Callable[[], ExpertsCase]) -> Pr
             called, wanted = attempt(answer, case.arguments), right_experts(case)
             if called.error:
                 return f"{case.words}: {called.error}"
-            given = _tensor(called.value)
+            given = as_tensor(called.value)
             if given is None or given.shape != wanted.shape:
                 size = " x ".join(map(str, wanted.shape))
                 return f"{case.words}: a tensor of shape {size} is wanted, not {shown(called.value)}."
@@ -49,20 +46,10 @@ def _experts_agree(name: str, why: str, *cases: Callable[[], ExpertsCase]) -> Pr
     return Property(name, violation)
 
 
-def _tensor(value: Any) -> Tensor | None:
-    """What was given as a tensor, from an array too."""
-    import torch
-
-    try:
-        return torch.as_tensor(value).detach()
-    except (TypeError, ValueError, RuntimeError):
-        return None
-
-
 def _show_experts(answer: Any) -> Shown:
     case = experts_case(tokens=3, top_k=2)
     called, wanted = attempt(answer, case.arguments), right_experts(case)
-    given = _tensor(called.value)
+    given = as_tensor(called.value)
     if given is None or given.shape != wanted.shape:
         return Shown(f"{case.words}: {called}")
     rows = [
