@@ -68,8 +68,8 @@ def routing_of(scenario: Scenario, rows: Mapping[tuple[int, int], Tensor]) -> tu
 
 
 def sha256_of(outputs: Sequence[Tensor]) -> str:
-    """Hash of the tensors' raw bytes, one after another. They lie in host memory."""
+    """Hash of the tensors' raw bytes, one after another; those of a GPU are brought to host memory one at a time."""
     digest = hashlib.sha256()
     for output in outputs:
-        digest.update(output.contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(output.cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()

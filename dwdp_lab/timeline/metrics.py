@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from statistics import fmean
 
-from dwdp_lab.timeline.segments import STATES, Interval, RankActivity, activities
+from dwdp_lab.timeline.segments import STATES, Interval, RankActivity, activities, busy_state
 from dwdp_lab.timeline.span import Timeline
 
 
@@ -68,6 +70,21 @@ def metrics(timeline: Timeline) -> Metrics:
     )
     mean = _step_time(runs, steps * max(1, len(runs)), sum(tokens))
     return Metrics(**vars(mean), by_rank=by_rank)
+
+
+def step_times_ms(timeline: Timeline) -> tuple[float, ...]:
+    """How long each step took, mean over ranks: from the end of the steps before to the end of its own last computation
+    or exchange of tokens. Their sum over the number of steps is `step_ms`.
+
+    A step that ends before an earlier one, as steps of a pipeline may on some rank, took no time of its own there.
+    """
+    ends = [[0.0] * timeline.steps for _ in range(timeline.ranks)]
+    for span in timeline.spans:
+        if busy_state(span.lane, span.kind) in ("compute", "communication"):
+            ends[span.rank][span.step] = max(ends[span.rank][span.step], span.end_us)
+    reached = [list(accumulate(of_rank, max, initial=0.0)) for of_rank in ends]
+    lengths = [[after - before for before, after in pairwise(of_rank)] for of_rank in reached]
+    return tuple(fmean(of_step) / 1e3 for of_step in zip(*lengths, strict=True))
 
 
 def _step_time(runs: list[RankActivity], steps: int, tokens: int) -> StepTime:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dwdp_lab.timeline.metrics import metrics
+from dwdp_lab.timeline.metrics import metrics, step_times_ms
 from dwdp_lab.timeline.span import Span, Timeline
 
 PARTS = ("compute_ms", "communication_ms", "exposed_copy_ms", "wait_on_peers_ms", "idle_ms")
@@ -55,6 +55,26 @@ def test_a_rank_that_is_done_early_does_not_lose_tokens_per_second() -> None:
     assert values.tokens_per_s == pytest.approx(100_000)
 
 
+def test_each_step_lasts_from_the_end_of_the_one_before() -> None:
+    spans = (
+        Span(0, "compute", "experts", 0, 0, 500, 1000),
+        Span(0, "copy", "pull", 0, 1, 900, 1400, 1e6),  # for the next step: not the end of this one
+        Span(0, "compute", "experts", 1, 0, 1400, 4000),
+        Span(1, "compute", "experts", 0, 0, 0, 2000),
+        Span(1, "comm", "send", 1, 0, 2000, 2600),
+    )
+    assert step_times_ms(Timeline(spans, "dwdp", "sim", "simulated", (1, 1), 2)) == pytest.approx([1.5, 1.8])
+
+
+def test_a_step_that_a_rank_sits_out_or_has_done_before_takes_no_time_there() -> None:
+    spans = (
+        Span(0, "compute", "experts", 0, 0, 0, 3000),
+        Span(0, "compute", "experts", 1, 0, 0, 2000),
+        Span(0, "compute", "experts", 3, 0, 3000, 5000),
+    )
+    assert step_times_ms(Timeline(spans, "pipeline", "sim", "simulated", (1,), 4)) == pytest.approx([3, 0, 0, 2])
+
+
 def test_a_run_without_spans_has_no_time_and_no_rate() -> None:
     values = metrics(Timeline((), "dwdp", "sim", "simulated", (0, 0), 1))
     assert values.step_ms == values.tokens_per_s == values.wait_pct == 0
@@ -88,3 +108,18 @@ def test_parts_are_not_negative_and_add_up(busy: list[tuple[int, tuple[str, str]
     for name in ("step_ms", *PARTS):
         mean = sum(getattr(rank, name) for rank in values.by_rank) / 3
         assert getattr(values, name) == pytest.approx(mean, abs=1e-9)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.integers(0, 3), st.floats(0, 1e6), st.floats(0, 1e5)), min_size=1, max_size=40
+    )
+)
+def test_steps_add_up_to_the_run(busy: list[tuple[int, int, float, float]]) -> None:
+    spans = tuple(
+        Span(rank, "compute", "experts", step, 0, start, start + length) for rank, step, start, length in busy
+    )
+    timeline = Timeline(spans, "pipeline", "cpu", "measured", (1, 2, 3), 4)
+    lengths = step_times_ms(timeline)
+    assert min(lengths) >= 0
+    assert sum(lengths) == pytest.approx(4 * metrics(timeline).step_ms, abs=1e-9)

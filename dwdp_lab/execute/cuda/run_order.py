@@ -66,10 +66,13 @@ def _run_prepared(session: RankSession, machine: RankMachine, setup: Setup, orde
     queue = _queueing(session, machine, computation, order)
     run = timed_run(session, machine, len(ops), queue)
     deal = setup.meeting.deal if setup.meeting is not None else None
-    rows = own_rows(order, session.rank, _computed(setup, machine, computation), deal)
-    computation.close()
-    del queue  # with its graphs: a step under the profiler is queued without them, and takes as much memory again
+    rows = own_rows(order, session.rank, _computed(setup, machine, computation, order), deal)
     outputs = outputs_of(setup.scenario, rows)
+    output_sha256 = sha256_of(outputs)
+    told = (tuple(outputs), routing_of(setup.scenario, rows)) if order.outputs else (None, None)
+    computation.close()
+    # a step under the profiler takes as much memory again, and is queued without graphs
+    del queue, rows, outputs
     profiled = None
     if order.profiled:
         session.channel.send(Progress("running a step under the profiler", 0, 1))
@@ -78,10 +81,10 @@ def _run_prepared(session: RankSession, machine: RankMachine, setup: Setup, orde
         spans=spans_of(
             session.rank, ops if order.recorded else (), run.times_us(machine.device), computation.pulled_bytes
         ),
-        output_sha256=sha256_of(outputs),
+        output_sha256=output_sha256,
         notes=_notes(setup, machine, order),
-        outputs=tuple(outputs) if order.outputs else None,
-        routing=routing_of(setup.scenario, rows) if order.outputs else None,
+        outputs=told[0],
+        routing=told[1],
         run_us=max(run.at_us(machine.device, event) for event in run.finish),
         clock_error_us=run.clock.error_us,
         samples=run.samples,
@@ -125,8 +128,12 @@ def _replay_once(machine: RankMachine, captured: Captured) -> None:
     machine.device.synchronize()
 
 
-def _computed(setup: Setup, machine: RankMachine, computation: Computation) -> dict[Place, Tensor]:
-    """Routing and outputs of all tokens this rank worked on, in host memory; the outputs under the number of layers."""
+def _computed(setup: Setup, machine: RankMachine, computation: Computation, order: Order) -> dict[Place, Tensor]:
+    """Routing and outputs of all tokens this rank worked on; the outputs under the number of layers.
+
+    They are in host memory if they are asked for, or handed to other ranks. Otherwise they only have to be hashed, one
+    after another: of many steps they are gigabytes, for which a host takes longer than the steps did.
+    """
     layers = setup.shape.layers
     found: dict[Place, Tensor] = {}
 
@@ -138,4 +145,4 @@ def _computed(setup: Setup, machine: RankMachine, computation: Computation) -> d
 
     machine.streams["compute"].run(work)
     machine.device.synchronize()
-    return {place: rows.cpu() for place, rows in found.items()}
+    return {place: rows.cpu() for place, rows in found.items()} if order.outputs or order.in_micro_batches else found

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dwdp_lab.execute.gpu_sample import GpuSample
 from dwdp_lab.timeline.compare import kind_times_ms
-from dwdp_lab.timeline.metrics import metrics
+from dwdp_lab.timeline.metrics import metrics, step_times_ms
 from dwdp_lab.timeline.span import Timeline
 
 DIGITS = 6
@@ -36,7 +36,8 @@ class GpuFigures(BaseModel):
 class Figures(BaseModel):
     """Means over ranks of one run, in milliseconds per step (timeline/metrics.py).
 
-    `kind_ms` has the time of each kind of operation, hidden behind others or not.
+    `kind_ms` has the time of each kind of operation, hidden behind others or not; `steps_ms` how long each step of the
+    run took (empty in files of earlier versions).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,6 +51,7 @@ class Figures(BaseModel):
     overlap_pct: float
     tokens_per_s: Annotated[float, Field(gt=0)]
     kind_ms: dict[str, float] = {}
+    steps_ms: list[float] = []
     gpu: GpuFigures | None = None
 
     @classmethod
@@ -59,6 +61,7 @@ class Figures(BaseModel):
         return cls(
             **{name: getattr(whole, name) for name in _NUMBERS},
             kind_ms={kind: _short(ms) for kind, ms in sorted(kind_times_ms(timeline).items())},
+            steps_ms=[_short(ms) for ms in step_times_ms(timeline)],
             gpu=_gpu(timeline, samples),
         )
 
@@ -69,6 +72,7 @@ class Figures(BaseModel):
         return cls(
             **{name: median(getattr(one, name) for one in repeats) for name in _NUMBERS},
             kind_ms={kind: median(one.kind_ms.get(kind, 0.0) for one in repeats) for kind in kinds},
+            steps_ms=[median(of_step) for of_step in zip(*(one.steps_ms for one in repeats), strict=False)],
             gpu=_middle_gpu([one.gpu for one in repeats if one.gpu is not None]),
         )
 
