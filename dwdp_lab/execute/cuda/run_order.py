@@ -82,10 +82,10 @@ def _run_prepared(session: RankSession, machine: RankMachine, setup: Setup, orde
             session.rank, ops if order.recorded else (), run.times_us(machine.device), computation.pulled_bytes
         ),
         output_sha256=output_sha256,
-        notes=_notes(setup, machine, order),
+        notes=(*_notes(setup, machine, order), *run.notes(machine.device)),
         outputs=told[0],
         routing=told[1],
-        run_us=max(run.at_us(machine.device, event) for event in run.finish),
+        run_us=run.run_us(machine.device),
         clock_error_us=run.clock.error_us,
         samples=run.samples,
         profiled=profiled,

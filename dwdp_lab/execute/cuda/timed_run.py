@@ -22,6 +22,12 @@ queueing them, or it is the host that is timed. A DEP layer of five takes it up 
 OPS_AHEAD = 100
 MOST_AHEAD = 8
 """More than so many times does not fit into the streams' queues (about 1,000 launches each) anyway."""
+LAST_PART = 10
+"""A host that queues the last operation within the last step, or at most this part of the run, is not ahead any more."""
+PACED = (
+    "paced by the host: the GPU had done nearly all of its work when the last of it was queued; more tokens, fewer steps "
+    "or CUDA graphs leave the host out of it"
+)
 
 
 class TimedRun(NamedTuple):
@@ -32,11 +38,22 @@ class TimedRun(NamedTuple):
     first: Event
     finish: list[Event]
     start_ns: int
+    queued_ns: int
+    """when the host had queued all, on its monotonic clock"""
     samples: tuple[GpuSample, ...]
 
     def times_us(self, device: Device) -> Iterator[tuple[float, float]]:
         """From when to when each operation ran, on the run's clock; nothing of a run that was not recorded."""
         return ((self.at_us(device, stamp.start), self.at_us(device, stamp.end)) for stamp in self.queued.stamps)
+
+    def run_us(self, device: Device) -> float:
+        """How long the run took, until all lanes had ended."""
+        return max(self.at_us(device, event) for event in self.finish)
+
+    def notes(self, device: Device) -> tuple[str, ...]:
+        """What a reader of its times must know."""
+        queued_us = (self.queued_ns - self.start_ns) / 1e3
+        return (PACED,) if is_paced(queued_us, self.run_us(device), len(self.queued.step_ends)) else ()
 
     def at_us(self, device: Device, event: Event) -> float:
         """When an event happened, on the run's clock. The first operations begin with the gate, which is 0."""
@@ -56,6 +73,7 @@ def timed_run(session: RankSession, machine: RankMachine, ops: int, queue: Calla
         finish = [device.event(timed=True) for _ in machine.streams]
         for event, stream in zip(finish, machine.streams.values(), strict=True):
             stream.record(event)
+        queued_ns = time.monotonic_ns()
     for number, (step, ends) in enumerate(queued.step_ends, 1):
         for end in ends:
             device.wait(end)
@@ -64,7 +82,13 @@ def timed_run(session: RankSession, machine: RankMachine, ops: int, queue: Calla
     samples = machine.sensors.stop(start_ns) if machine.sensors is not None else ()
     last = anchor(device, machine.streams["compute"])
     session.gather("ended", None)  # what comes now must not disturb ranks that are still at it
-    return TimedRun(queued, clock(device, first, last), first.event, finish, start_ns, samples)
+    return TimedRun(queued, clock(device, first, last), first.event, finish, start_ns, queued_ns, samples)
+
+
+def is_paced(queued_us: float, run_us: float, steps: int) -> bool:
+    """Whether the GPU waited for the host in a run of so many steps: then it ends soon after its last operation was
+    queued, `queued_us` after its start, while a host that is ahead has filled the streams' queues by then."""
+    return queued_us > 0.0 and run_us - queued_us < run_us / max(steps, LAST_PART)
 
 
 def common_start(session: RankSession, ops: int) -> int:
