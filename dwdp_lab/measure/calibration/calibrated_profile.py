@@ -10,7 +10,8 @@ from dwdp_lab.measure.calibration.fit_units import OPERATIONS, Units
 from dwdp_lab.measure.where import Where
 from dwdp_lab.program.operation import Kind
 from dwdp_lab.scenario.precision import Precision
-from dwdp_lab.simulate.hardware import Calibration, Exchange, Hardware, Number, Operation, Reached
+from dwdp_lab.simulate.hardware import Calibration, Hardware
+from dwdp_lab.simulate.reached import Exchange, Number, Operation, Reached
 
 DIGITS = 4
 
