@@ -99,6 +99,13 @@ def show(console: Console, found: Calibrated, out: Path) -> None:
             table.add_row(kind, f"{gbps:.4g} GB/s, {exchange.fixed_us.value:.3g} us each")
         for unit, ratio in reached.copy_slowdown.items():
             table.add_row(f"{unit} beside a pull", f"{ratio.value:.3f} times as long")
+        if reached.lasting is not None:
+            for kind, longer in reached.lasting.compute.items():
+                table.add_row(f"{kind} in steps that last", f"{longer.value:.3f} times as long")
+            if reached.lasting.copies is not None:
+                copies = f"{reached.lasting.copies.value:.3f} times as long again"
+                table.add_row("compute beside a pull in steps that last", copies)
+            table.add_row("steps last after", f"{reached.lasting.after_ms.value:.3g} ms of full load")
     print_table(console, table)
     passes = "a single pass" if found.spread is None else f"passes differ by {100 * found.spread:.0f} %"
     errors = ", ".join(f"{name} {100 * error:.1f} %" for name, error in found.errors().items())

@@ -6,9 +6,10 @@ import math
 from typing import Literal
 
 from dwdp_lab.scenario.scenario import Scenario
-from dwdp_lab.simulate.hardware import Hardware, Number
+from dwdp_lab.simulate.hardware import Hardware
 from dwdp_lab.simulate.outcome import Simulate, outcome
 from dwdp_lab.simulate.physics import Physics
+from dwdp_lab.simulate.reached import Number
 
 Bound = Literal["compute", "link", "memory", "wait"]
 

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from dwdp_lab.program.operation import ALL_REDUCES, COLLECTIVES, Collective, Kind, Program, Pull, Unit, Work
 from dwdp_lab.scenario.errors import ScenarioError
-from dwdp_lab.simulate.hardware import Hardware, Number, Operation, Reached
+from dwdp_lab.simulate.hardware import Hardware
 from dwdp_lab.simulate.links import Nodes
 from dwdp_lab.simulate.physics import BOUND, Physics
+from dwdp_lab.simulate.reached import Lasting, Number, Operation, Reached
 
 MEMORY_UNITS: frozenset[Unit] = frozenset({"activations", "memory"})
 
@@ -49,8 +50,15 @@ class CostModel:
         """
         link = hardware.link_gbps.value if link_gbps is None else link_gbps
         reached = hardware.reached
+        if physics.lasting and reached is not None and reached.lasting is None:
+            raise ScenarioError(
+                "hardware",
+                hardware.name,
+                "the profile says nothing of steps that last",
+                "take physics without lasting, or calibrate this machine on GPU ranks (`dwdp-lab calibrate`)",
+            )
         if reached is None:
-            if physics.efficiency or physics.latencies or physics.interference:
+            if physics.efficiency or physics.latencies or physics.interference or physics.lasting:
                 raise ScenarioError(
                     "hardware",
                     hardware.name,
@@ -117,13 +125,26 @@ class CostModel:
             own = self._operation(kind)
             if found and self.physics.latencies and own is not None and own.fixed_us is not None:
                 found[0] = found[0]._replace(alone_us=found[0].alone_us + own.fixed_us.value)
-            known = (work, tuple(found))
+            longer = self._longer(kind)
+            known = (work, tuple(piece._replace(alone_us=longer * piece.alone_us) for piece in found))
             self._known[id(work), kind] = known
         return known[1]
 
     def counted(self, work: tuple[Work, ...]) -> list[Work]:
         """The pieces of an operation that take time under the given physics."""
         return [w for w in work if self.physics.activations or w.unit != "activations"]
+
+    def _longer(self, kind: Kind | None) -> float:
+        """How many times longer an operation takes for the clock that the power limit leaves."""
+        lasting = self._lasting
+        if lasting is None or kind not in lasting.compute:
+            return 1.0
+        return lasting.compute[kind].value
+
+    @property
+    def _lasting(self) -> Lasting | None:
+        reached = self.hardware.reached
+        return reached.lasting if self.physics.lasting and reached is not None else None
 
     def _operation(self, kind: Kind | None) -> Operation | None:
         reached = self.hardware.reached
@@ -149,12 +170,18 @@ class CostModel:
         What was measured is for the profile's own link. A slower one moves that much less in the same time, so it takes
         that much less of memory's bandwidth and of power; a faster one is taken to disturb no more at a time, but not
         for as long. Memory is not slower for fewer processors.
+
+        At the power limit all units share one clock, and what transfers draw takes from it.
         """
         disturbed = self.physics.hbm_traffic if unit in MEMORY_UNITS else self.physics.power
+        whole = self.hardware.link_gbps.value * (reached.link.value if self.physics.efficiency else 1.0)
+        moved = min(1.0, self.link_gbps / whole)
         speed = 1.0
         if disturbed and unit in reached.copy_slowdown:
-            whole = self.hardware.link_gbps.value * (reached.link.value if self.physics.efficiency else 1.0)
-            speed = 1.0 - (1.0 - 1.0 / reached.copy_slowdown[unit].value) * min(1.0, self.link_gbps / whole)
+            speed = 1.0 - (1.0 - 1.0 / reached.copy_slowdown[unit].value) * moved
+        lasting = self._lasting
+        if self.physics.power and lasting is not None and lasting.copies is not None:
+            speed *= 1.0 - (1.0 - 1.0 / lasting.copies.value) * moved
         if unit not in MEMORY_UNITS:
             speed *= 1.0 - self.processors_taken
         return 1.0 / speed

@@ -19,10 +19,11 @@ from typing import Any
 
 from dwdp_lab.program.operation import Unit
 from dwdp_lab.scenario.shipped import shipped
-from dwdp_lab.simulate.hardware import Number, Reached, load_hardware
+from dwdp_lab.simulate.hardware import load_hardware
 from dwdp_lab.simulate.outcome import Outcome, outcome
 from dwdp_lab.simulate.paper_data import paper_data, paper_scenario
 from dwdp_lab.simulate.physics import REALISTIC
+from dwdp_lab.simulate.reached import Number, Reached
 
 ROWS: dict[str, Unit] = {
     "attention": "attention",

@@ -14,11 +14,12 @@ from typing import Any
 
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.cost import CostModel
-from dwdp_lab.simulate.hardware import Hardware, Number, load_hardware
+from dwdp_lab.simulate.hardware import Hardware, load_hardware
 from dwdp_lab.simulate.outcome import outcome
 from dwdp_lab.simulate.paper_data import paper_data, paper_scenario
 from dwdp_lab.simulate.pass_times import PassTimes
 from dwdp_lab.simulate.physics import REALISTIC
+from dwdp_lab.simulate.reached import Number
 from dwdp_lab.simulate.serving import Budget, Client, Pass, serve_in_turn, serve_together
 from dwdp_lab.simulate.waves import link_shares
 

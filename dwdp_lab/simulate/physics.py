@@ -18,6 +18,8 @@ class Physics:
     - `hbm_traffic`: transfers, in and out, take memory bandwidth from memory-bound work.
     - `power`: transfers beside heavy compute lower the clock of compute-bound work.
     - `collective_sms`: collectives take processors from compute beside them, which copy engines do not.
+    - `lasting`: steps last: the GPU has been at full load for so long that its clock is what the power limit allows.
+      Compute takes longer; with `power`, longer again beside transfers. It needs a profile's `reached.lasting`.
     """
 
     shared_links: bool = True
@@ -27,6 +29,7 @@ class Physics:
     hbm_traffic: bool = False
     power: bool = False
     collective_sms: bool = False
+    lasting: bool = False
 
     @property
     def interference(self) -> bool:
@@ -34,7 +37,7 @@ class Physics:
         return self.hbm_traffic or self.power or self.collective_sms
 
     def __str__(self) -> str:
-        """As `physics_named` reads it: the nearer of the two names, and the switches that are other than there."""
+        """As `physics_named` reads it: the nearest of the names, and the switches that are other than there."""
         name, base = min(PHYSICS.items(), key=lambda named: len(_differing(self, named[1])))
         return ",".join([name, *(f"{switch}={_word(getattr(self, switch))}" for switch in _differing(self, base))])
 
@@ -45,17 +48,21 @@ BOUND = Physics()
 REALISTIC = Physics(
     efficiency=True, activations=True, latencies=True, hbm_traffic=True, power=True, collective_sms=True
 )
-"""All effects; for profiles that say what is reached."""
+"""All effects in steps short enough to find a GPU cool, some tens of milliseconds; for profiles that say what is
+reached."""
 
-PHYSICS = {"bound": BOUND, "realistic": REALISTIC}
-"""The two that have names."""
+LASTING = replace(REALISTIC, lasting=True)
+"""All effects in steps that last; for profiles that say what is slower then."""
+
+PHYSICS = {"bound": BOUND, "realistic": REALISTIC, "lasting": LASTING}
+"""Those that have names."""
 
 SWITCHES = tuple(switch.name for switch in fields(Physics))
 FORM = f"{' or '.join(PHYSICS)}, and switches after it: {', '.join(SWITCHES)}, each =on or =off"
 
 
 def physics_named(text: str) -> Physics:
-    """Physics from `realistic`, `bound,latencies=on` or `realistic,power=off`.
+    """Physics from `realistic`, `bound,latencies=on` or `lasting,power=off`.
 
     Raises ScenarioError (field `physics`) for anything else.
     """

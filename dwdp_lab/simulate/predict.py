@@ -114,6 +114,7 @@ def predict(
     ScenarioError for a profile that is unknown or cannot run the model.
     """
     profile = hardware or load_hardware(scenario.hardware)
+    unsaid = _unsaid(profile) if physics is None else {}
     physics = physics or physics_for(profile)
     simulate = Remembering()
     given = scenario
@@ -149,13 +150,25 @@ def predict(
         crossover_tokens,
         best,
         others,
-        _provenance(scenario, profile, physics),
+        _provenance(scenario, profile, physics) | unsaid,
     )
 
 
 def _with_one_slot(scenario: Scenario) -> Ledger:
     """DWDP's memory with one staging slot, the setting that needs least."""
     return ledger(scenario.replace(**{"strategy.slots": 1, "strategy.prefetch_distance": None}), "dwdp")
+
+
+def _unsaid(hardware: Hardware) -> dict[str, str]:
+    """What the profile knows beyond the effects that are taken where nobody says which."""
+    lasting = None if hardware.reached is None else hardware.reached.lasting
+    slower = 0 if lasting is None else round(100 * (lasting.longest - 1.0))
+    if lasting is None or not slower:
+        return {}
+    return {
+        "lasting": f"these are steps on cool GPUs; after {lasting.after_ms.value:.3g} ms of full load this machine "
+        f"takes up to {slower} % longer to compute: --physics lasting predicts steps that last"
+    }
 
 
 def _provenance(scenario: Scenario, hardware: Hardware, physics: Physics) -> dict[str, str]:

@@ -7,18 +7,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
+from at_limit import knows_lasting
 from rich.console import Console
 
 from dwdp_lab.cli.calibrate import show
 from dwdp_lab.measure.calibration.fit_rates import Rate
-from dwdp_lab.simulate.hardware import load_hardware
+from dwdp_lab.simulate.hardware import Hardware, load_hardware
 
 if TYPE_CHECKING:
     from dwdp_lab.measure.calibration.calibrate import Calibrated
 
 
-def _printed(rates: dict[str, Rate], spread: float | None = 0.0) -> str:
-    profile = load_hardware("h100")
+H100 = load_hardware("h100")
+
+
+def _printed(rates: dict[str, Rate], spread: float | None = 0.0, profile: Hardware = H100) -> str:
     assert profile.reached is not None
     share = profile.reached.efficiency["memory"].model_copy(update={"value": 1.41})
     reached = profile.reached.model_copy(update={"efficiency": {**profile.reached.efficiency, "memory": share}})
@@ -48,6 +51,15 @@ def test_shares_say_of_what_they_are() -> None:
 def test_a_rate_that_only_operations_tell_is_shown_as_theirs() -> None:
     rows = _printed({"fp8": Rate(1070.0, 4)}).splitlines()
     assert any("experts in fp8" in row and "1070 TFLOP/s" in row for row in rows)
+
+
+def test_what_lasts_is_shown_where_it_was_measured() -> None:
+    rows = _printed({}, profile=knows_lasting(H100, {"experts": 1.128}, 1.035, 87.65)).splitlines()
+    assert any("experts in steps that last" in row and "1.128 times as long" in row for row in rows)
+    assert any("beside a pull in steps that last" in row and "1.035 times as long again" in row for row in rows)
+    assert any("steps last after" in row and "87.7 ms of full load" in row for row in rows)
+    assert "again" not in _printed({}, profile=knows_lasting(H100, copies=None))
+    assert "last" not in _printed({})
 
 
 def test_a_single_pass_does_not_say_that_passes_agree() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from at_limit import knows_lasting
 
 from dwdp_lab.cli.main import main
+from dwdp_lab.simulate.hardware import load_hardware
 from dwdp_lab.simulate.paper_data import paper_data
 
 QUICK = ("--tokens", "1024", "--steps", "1")
@@ -77,3 +81,25 @@ def test_where_nothing_is_pulled_no_order_is_praised(capsys: pytest.CaptureFixtu
 def test_little_memory_is_not_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert "tiny: 673,792 parameters" in _printed(capsys, "--over-ranks", "2", *QUICK)
     assert "│ 0 │ yes │" not in _printed(capsys, "--over-ranks", "2", *QUICK)
+
+
+def test_steps_that_last_are_told_of_where_nobody_said_which_they_are(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "profile.json"
+    file.write_text(knows_lasting(load_hardware("h200")).model_dump_json(exclude_none=True))
+    options = ("--hardware", str(file), "--over-ranks", "2", *QUICK)
+    printed = _printed(capsys, *options)
+    assert "lasting: these are steps on cool GPUs; after 75 ms of full load" in printed
+    assert "--physics lasting predicts steps that last" in printed
+    lasting = _printed(capsys, *options, "--physics", "lasting")
+    assert "strategies: simulated, physics lasting, profile h200 (fitted)" in lasting
+    assert "cool GPUs" not in lasting
+    assert "cool GPUs" not in _printed(capsys, "--hardware", "h200", "--over-ranks", "2", *QUICK)
+
+
+def test_a_profile_without_steps_that_last_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--hardware", "h200", "--physics", "lasting", *QUICK]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "hardware = 'h200': the profile says nothing of steps that last" in told
+    assert "calibrate this machine on GPU ranks" in told

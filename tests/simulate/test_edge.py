@@ -9,10 +9,11 @@ import pytest
 from dwdp_lab.program.operation import Kind, Work
 from dwdp_lab.simulate.contention_sharing import sharing_probabilities
 from dwdp_lab.simulate.cost import CostModel, Piece
-from dwdp_lab.simulate.hardware import Number, load_hardware
+from dwdp_lab.simulate.hardware import load_hardware
 from dwdp_lab.simulate.outcome import Outcome, outcome
 from dwdp_lab.simulate.paper_data import paper_scenario
 from dwdp_lab.simulate.physics import REALISTIC
+from dwdp_lab.simulate.reached import Number
 
 EDGE = {"isl_tokens": 8192, "isl_ratio": 0.5, "mnt_tokens": 16384}
 

@@ -50,7 +50,9 @@ def test_the_slowdown_falls_with_the_links_speed_and_is_the_profiles_at_its_own(
     reached = hardware.reached
     assert reached is not None
     physics = Physics(efficiency=efficient, activations=True, hbm_traffic=True, power=True)
-    work = build(Scenario.create(model="qwen3-30b-a3b", workload={"cv": 0.0}))[0].ops[0].work
+    scenario = Scenario.create(model="qwen3-30b-a3b", workload={"cv": 0.0}, strategy={"name": "replicated"})
+    work = build(scenario)[0].ops[0].work
+    assert work
     own, slower = (
         CostModel.of(hardware, gbps, physics).pieces(work) for gbps in (None, hardware.link_gbps.value * share_of_link)
     )

@@ -16,10 +16,11 @@ from dwdp_lab.program.operation import Program, Stage
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate import machine
 from dwdp_lab.simulate.cost import CostModel
-from dwdp_lab.simulate.hardware import Hardware, Number, load_hardware
+from dwdp_lab.simulate.hardware import Hardware, load_hardware
 from dwdp_lab.simulate.links import Links
 from dwdp_lab.simulate.machine import run_programs
 from dwdp_lab.simulate.physics import Physics
+from dwdp_lab.simulate.reached import Number
 
 SOURCE = "made up for a test"
 

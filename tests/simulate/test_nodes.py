@@ -20,13 +20,14 @@ from dwdp_lab.program.work import WorkModel
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.cost import CostModel
-from dwdp_lab.simulate.hardware import Hardware, Number, load_hardware
+from dwdp_lab.simulate.hardware import Hardware, load_hardware
 from dwdp_lab.simulate.links import Links, Nodes
 from dwdp_lab.simulate.machine import run_programs
 from dwdp_lab.simulate.one_source_links import OneSourceLinks
 from dwdp_lab.simulate.one_source_nodes import OneSourceNodes
 from dwdp_lab.simulate.over_ranks import over_ranks
 from dwdp_lab.simulate.physics import BOUND, REALISTIC
+from dwdp_lab.simulate.reached import Number
 from dwdp_lab.simulate.shared_links import SharedLinks
 
 

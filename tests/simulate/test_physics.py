@@ -26,7 +26,7 @@ from dwdp_lab.timeline.metrics import metrics
 
 PROFILES = ("h100", "gb200")
 FITTED = st.sampled_from(PROFILES)
-ADDED = tuple(switch for switch in SWITCHES if switch != "shared_links")
+ADDED = tuple(switch for switch in SWITCHES if switch not in ("shared_links", "lasting"))  # see test_lasting.py
 SOME_PHYSICS = st.sets(st.sampled_from(ADDED)).map(lambda on: Physics(**dict.fromkeys(on, True)))
 
 

@@ -17,9 +17,10 @@ from dwdp_lab.program.work import WorkModel
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.bound import bound_of, shorter_without
 from dwdp_lab.simulate.cost import CostModel
-from dwdp_lab.simulate.hardware import Exchange, Number, load_hardware
+from dwdp_lab.simulate.hardware import load_hardware
 from dwdp_lab.simulate.physics import BOUND, REALISTIC, Physics
 from dwdp_lab.simulate.predict import predict
+from dwdp_lab.simulate.reached import Exchange, Number
 from dwdp_lab.simulate.run import run_sim
 from dwdp_lab.timeline.metrics import metrics
 from dwdp_lab.timeline.span import Timeline

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from any_scenario import scenarios
+from at_limit import knows_lasting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
+from dwdp_lab.simulate.hardware import load_hardware
+from dwdp_lab.simulate.physics import REALISTIC, SWITCHES, physics_named
 from dwdp_lab.simulate.run import run_sim
 from dwdp_lab.timeline.span import Span, Timeline
 from dwdp_lab.view.control.applies import hidden, reason
@@ -196,3 +201,21 @@ def test_a_knob_that_does_not_exist_is_refused() -> None:
     with pytest.raises(KeyError, match=r"'cvv' is no knob; knobs are .*cv"):
         Settings().set("cvv", 1)
     assert set(values(Settings())) == set(KNOBS)
+
+
+def test_physics_are_all_effects_or_all_but_one_and_steps_that_last_where_the_profile_knows_them(
+    tmp_path: Path,
+) -> None:
+    settings = Settings.of(Scenario.create(hardware="h200"))
+    offered = [choice.value for choice in choices(settings, "physics")]
+    without = [one for one in offered if "=off" in one]
+    assert offered == ["bound", "realistic", *without]
+    assert {physics_named(one) for one in without} == {
+        replace(REALISTIC, **{switch: False}) for switch in SWITCHES if switch != "lasting"
+    }
+    file = tmp_path / "profile.json"
+    file.write_text(knows_lasting(load_hardware("h200")).model_dump_json(exclude_none=True))
+    knows = Settings.of(Scenario.create(hardware=str(file)))
+    assert [choice.value for choice in choices(knows, "physics")] == ["bound", "realistic", "lasting", *without]
+    missing = Settings.of(Scenario.create(hardware=str(tmp_path / "none.json")))
+    assert [choice.value for choice in choices(missing, "physics")] == offered

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
 from dwdp_lab.execute.ranks import OnProgress, Ranks
 from dwdp_lab.measure.calibration.calibrated_profile import calibrated_profile
 from dwdp_lab.measure.calibration.calibration_plan import calibration_plan
-from dwdp_lab.measure.calibration.calibration_runs import run_plan, samples_of, spread_of
+from dwdp_lab.measure.calibration.calibration_runs import run_at_limit, run_plan, samples_of, spread_of
 from dwdp_lab.measure.calibration.findings import Found, Samples, fit_samples
 from dwdp_lab.measure.calibration.fit_moves import Line
 from dwdp_lab.measure.calibration.fit_rates import rest_of
 from dwdp_lab.measure.calibration.kernels_plan import JOB, KernelReport
 from dwdp_lab.measure.where import where_measured
+from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.hardware import Hardware, load_hardware, profile_for
+from dwdp_lab.timeline.span import Timeline
 
 DISTURBED = 0.25
 """If passes differ by more than this share, something else used the machine."""
@@ -38,6 +40,7 @@ class Calibrated:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: the profile, and every sample with what the fit makes of it.
 
+        `lasting` has the steps of the runs that tell of steps that last, and is None where there were none.
         `fitted_us` of compute is None where the rate of its precision could not be told.
         """
         units, peaks = self.found.units, self.found.peaks(self.samples)
@@ -67,6 +70,7 @@ class Calibrated:
                 if one.kind in self.found.exchanges
             ],
             "beside_a_pull": [one._asdict() for one in self.samples.slowed],
+            "lasting": None if self.found.lasting is None else self.found.lasting._asdict(),
             "errors": self.errors(),
         }
 
@@ -100,13 +104,19 @@ def calibrate(ranks: Ranks, command: str, progress: OnProgress | None = None, qu
     kernels: list[KernelReport] = ranks.perform(JOB, plan.kernels, report)
     if not all(report.has_e4m3 for report in kernels):
         plan = plan._replace(scaled=())
-    runs = run_plan(plan, lambda scenario: ranks.run(scenario).timeline, _share(progress, 0.2, 1.0))
+
+    def run(scenario: Scenario) -> Timeline:
+        return ranks.run(scenario).timeline
+
+    runs = run_plan(plan, run, _share(progress, 0.2, 0.9 if plan.at_limit else 1.0))
+    lasting, notes = run_at_limit(plan, run, _share(progress, 0.9, 1.0))
     samples = samples_of(plan, runs, kernels)
-    found = fit_samples(samples)
+    found = replace(fit_samples(samples), lasting=lasting)
     environment = runs[-1][-1].timeline.environment
     memory = min(report.memory_bytes for report in kernels)
     spread = spread_of(runs)
     where = where_measured(environment, ranks.machine, ranks.size, command)
+    where = where._replace(notes=(*where.notes, *notes))
     if spread is not None and spread > DISTURBED:
         note = (
             f"disturbed: passes of the same scenario differ by {100 * spread:.0f} %; calibrate again when it is quiet"

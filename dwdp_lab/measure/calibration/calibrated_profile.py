@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from statistics import median
 
 from dwdp_lab.measure.calibration.findings import Found, Samples
+from dwdp_lab.measure.calibration.fit_lasting import COOL_US, LastingFit
 from dwdp_lab.measure.calibration.fit_units import OPERATIONS, Units
 from dwdp_lab.measure.where import Where
 from dwdp_lab.program.operation import Kind
 from dwdp_lab.scenario.precision import Precision
-from dwdp_lab.simulate.hardware import Calibration, Exchange, Hardware, Number, Operation, Reached
+from dwdp_lab.simulate.hardware import Calibration, Hardware
+from dwdp_lab.simulate.reached import Exchange, Lasting, Number, Operation, Reached
 
 DIGITS = 4
 
@@ -74,6 +76,7 @@ def calibrated_profile(
             collective_us=None if slowest is None else slowest.fixed_us,
             exchanges=exchanges,
             copy_slowdown={unit: number(ratio, slowed) for unit, ratio in found.slowdown.items()},
+            lasting=None if found.lasting is None else _lasting(found.lasting, number),
         ),
         calibration=Calibration(
             device=where.device,
@@ -109,6 +112,18 @@ def _operation(kind: Kind, units: Units, number: Callable[[float, str], Number])
     return Operation(
         fixed_us=None if fixed is None else number(fixed, "what it took beside FLOPs and bytes, from the same fit"),
         activations=None if share is None else number(share, "from the same fit"),
+    )
+
+
+def _lasting(fit: LastingFit, number: Callable[[float, str], Number]) -> Lasting:
+    steps = len(fit.step_ms["replicated"])
+    run = f"{steps} steps in a row, {fit.run_ms:.0f} ms"
+    means = f"means over the second half of {run}, over those of the steps within the first {COOL_US / 1e3:.0f} ms"
+    when = "the first step nearer to those of the second half than to the first"
+    return Lasting(
+        compute={kind: number(longer, f"{means}; replicated") for kind, longer in fit.compute.items()},
+        copies=None if fit.copies is None else number(fit.copies, f"{means}; dwdp over replicated, while pulls ran"),
+        after_ms=number(fit.after_ms, f"{when}, of {run}; their length where steps took no longer"),
     )
 
 

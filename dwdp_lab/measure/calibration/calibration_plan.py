@@ -21,12 +21,17 @@ LASTING_TOKENS = 6 * FULL_LOAD_TOKENS
 """Runs with so many tokens a step or more are as long as it takes for so many in all, about 40 ms on an H200: their
 operations see part of that fall, as those of `bench strategies` do."""
 
+AT_LIMIT_LAYERS, AT_LIMIT_STEPS = 8, 64
+"""Steps of 8 layers take about 30 ms on an H200: the first ones end before its clock falls, and all 64 take two
+seconds, in the second half of which nothing changes any more."""
+
 
 class CalibrationPlan(NamedTuple):
     """Kernels to time, and scenarios to run by what their operations are samples of. `passes`: as often each is run.
 
     `scaled` are samples of compute with experts in e4m3, for machines that have it.
     `beside` pulls all the time while it computes; its replicated run is what that is compared with.
+    `at_limit`, a replicated run and the same under DWDP, are long enough for what lasts, and run once each, at the end.
     """
 
     kernels: KernelPlan
@@ -36,6 +41,7 @@ class CalibrationPlan(NamedTuple):
     exchanges: tuple[Scenario, ...]
     beside: Scenario
     passes: int
+    at_limit: tuple[Scenario, ...] = ()
 
     def scenarios(self) -> list[Scenario]:
         """All that are run once a pass."""
@@ -59,7 +65,9 @@ def calibration_plan(machine: MachineName, ranks: int, quick: bool = False) -> C
     def brief(scenarios: tuple[Scenario, ...]) -> tuple[Scenario, ...]:
         return tuple(one.replace(**{"workload.steps": 2}) for one in scenarios)
 
-    return plan._replace(kernels=kernels, compute=brief(plan.compute), scaled=brief(plan.scaled[:1]), passes=1)
+    return plan._replace(
+        kernels=kernels, compute=brief(plan.compute), scaled=brief(plan.scaled[:1]), passes=1, at_limit=()
+    )
 
 
 def _model(name: str, layers: int, **fields: Any) -> dict[str, Any]:
@@ -151,7 +159,18 @@ def _cuda_plan(ranks: int) -> CalibrationPlan:
     ]
     exchanges += [_scenario(model, ranks, 64, 64, "weight_gather", 1) for model in (small, large)]
     beside = _scenario(large, ranks, 2048, 2048, "dwdp", 3, cross_step=True, slots=3)
-    return CalibrationPlan(kernels, tuple(compute), tuple(scaled), tuple(pulls), tuple(exchanges), beside, passes=3)
+    deep = small | {"layers": AT_LIMIT_LAYERS}
+    replicated = _scenario(deep, ranks, FULL_LOAD_TOKENS, 256, "replicated", AT_LIMIT_STEPS, cross_step=True)
+    return CalibrationPlan(
+        kernels,
+        tuple(compute),
+        tuple(scaled),
+        tuple(pulls),
+        tuple(exchanges),
+        beside,
+        passes=3,
+        at_limit=(replicated, replicated.with_strategy("dwdp")),
+    )
 
 
 def _lasting(model: dict[str, Any], ranks: int, tokens: int, isl: int) -> Scenario:

@@ -7,6 +7,7 @@ from statistics import median
 
 from dwdp_lab.measure.calibration.calibration_plan import CalibrationPlan
 from dwdp_lab.measure.calibration.findings import Samples
+from dwdp_lab.measure.calibration.fit_lasting import LastingFit, fit_lasting
 from dwdp_lab.measure.calibration.fit_units import Peaks
 from dwdp_lab.measure.calibration.kernels_plan import KernelReport
 from dwdp_lab.measure.calibration.run_samples import (
@@ -19,6 +20,7 @@ from dwdp_lab.measure.calibration.run_samples import (
 from dwdp_lab.measure.calibration.samples import ComputeSample
 from dwdp_lab.measure.turns import turns
 from dwdp_lab.program.build import build
+from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.timeline.metrics import metrics
 from dwdp_lab.timeline.span import Timeline
@@ -42,6 +44,28 @@ def run_plan(
             progress(done / len(order), f"{scenario.model.name}, {scenario.strategy.name}")
         runs[number].append(Ran(build(scenario), run(scenario)))
     return runs
+
+
+def run_at_limit(
+    plan: CalibrationPlan,
+    run: Callable[[Scenario], Timeline],
+    progress: Callable[[float, str], None] | None = None,
+) -> tuple[LastingFit | None, tuple[str, ...]]:
+    """Run what tells of steps that last: what was found (None for a plan without), and notes for who reads it.
+
+    A machine without the memory for these runs goes without what they tell.
+    """
+    if not plan.at_limit:
+        return None, ()
+    timelines = []
+    for done, scenario in enumerate(plan.at_limit):
+        if progress is not None:
+            progress(done / len(plan.at_limit), f"steps that last, {scenario.strategy.name}")
+        try:
+            timelines.append(run(scenario))
+        except ScenarioError as error:
+            return None, (f"not measured: steps that last ({error})",)
+    return fit_lasting(*timelines), ()
 
 
 def spread_of(runs: Runs) -> float | None:

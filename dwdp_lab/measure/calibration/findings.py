@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from dwdp_lab.measure.calibration.fit_lasting import LastingFit
 from dwdp_lab.measure.calibration.fit_moves import Line, fit_exchanges, fit_pulls, fit_slowdown
 from dwdp_lab.measure.calibration.fit_rates import Rate, fit_rate, rest_of
 from dwdp_lab.measure.calibration.fit_units import Peaks, Units, fit_units
@@ -32,13 +33,17 @@ class Samples:
 
 @dataclass(frozen=True)
 class Found:
-    """What follows from the samples. `rates` are of precisions that no product was timed in."""
+    """What follows from the samples. `rates` are of precisions that no product was timed in.
+
+    `lasting` follows from runs of its own, where there were any.
+    """
 
     units: Units
     rates: dict[Precision, Rate]
     pulls: Line
     exchanges: dict[Kind, Line]
     slowdown: dict[Unit, float]
+    lasting: LastingFit | None = None
 
     def peaks(self, samples: Samples) -> Peaks:
         """The samples' peaks and the rates that were found."""

@@ -76,6 +76,32 @@ class Figures(BaseModel):
             gpu=_middle_gpu([one.gpu for one in repeats if one.gpu is not None]),
         )
 
+    @classmethod
+    def blend(cls, cool: Figures, lasting: Figures, cool_share: float) -> Figures:
+        """A run of the same steps of which this share (0 to 1) is as in `cool`, the rest as in `lasting`.
+
+        Each number is the mean over the steps; tokens per second follow from the step time. What sensors said is of
+        one run and in none.
+        """
+        rest = 1.0 - cool_share
+
+        def mean(one: float, other: float) -> float:
+            # a share of 0 or 1 gives one of them as it is, and rounding leads out of neither
+            return min(max(cool_share * one + rest * other, min(one, other)), max(one, other))
+
+        numbers = {name: mean(getattr(cool, name), getattr(lasting, name)) for name in _NUMBERS}
+        if 0.0 < cool_share < 1.0:
+            tokens = mean(cool.tokens_per_s * cool.step_ms, lasting.tokens_per_s * lasting.step_ms)
+            numbers["tokens_per_s"] = tokens / numbers["step_ms"]
+        kinds = sorted({*cool.kind_ms, *lasting.kind_ms})
+        return cool.model_copy(
+            update={
+                **numbers,
+                "kind_ms": {kind: mean(cool.kind_ms.get(kind, 0.0), lasting.kind_ms.get(kind, 0.0)) for kind in kinds},
+                "gpu": None,
+            }
+        )
+
 
 _NUMBERS = [name for name, field in Figures.model_fields.items() if field.annotation is float]
 

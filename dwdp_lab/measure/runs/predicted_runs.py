@@ -99,9 +99,24 @@ def predict_runs(file: RunsFile, hardware: Hardware | None = None) -> tuple[Pred
 
 
 def predicted_figures(file: RunsFile, scenario: Scenario, hardware: Hardware) -> Figures:
-    """What the simulator makes of a scenario that ran on the file's machine."""
+    """What the simulator makes of a scenario that ran on the file's machine.
+
+    A run on GPUs begins on cool ones. Where the profile knows of steps that last, as many of its steps as fit into the
+    time until then are cool ones, the rest lasting ones; one step may be partly both.
+    """
     as_it_ran, profile, physics = as_on_machine(file, scenario, hardware)
-    return Figures.of(run_sim(as_it_ran, hardware=profile, physics=physics))
+
+    def figures(lasting: bool) -> Figures:
+        return Figures.of(run_sim(as_it_ran, hardware=profile, physics=replace(physics, lasting=lasting)))
+
+    cool = figures(lasting=False)
+    lasting = None if profile.reached is None else profile.reached.lasting
+    if file.machine != "cuda" or lasting is None:
+        return cool
+    run_ms = cool.step_ms * as_it_ran.batches.steps
+    if run_ms <= lasting.after_ms.value:
+        return cool
+    return Figures.blend(cool, figures(lasting=True), lasting.after_ms.value / run_ms)
 
 
 def as_on_machine(file: RunsFile, scenario: Scenario, hardware: Hardware) -> tuple[Scenario, Hardware, Physics]:

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple, get_args
 
+from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.model_config import read_model
 from dwdp_lab.scenario.model_shape import ModelShape
 from dwdp_lab.scenario.shipped import shipped
 from dwdp_lab.scenario.strategy import Collectives, CopyCalls, DepForm, DepRows, PeerOrder, WeightView
 from dwdp_lab.scenario.workload import MAX_CV
-from dwdp_lab.simulate.physics import SWITCHES
+from dwdp_lab.simulate.hardware import load_hardware
+from dwdp_lab.simulate.physics import REALISTIC, SWITCHES
 from dwdp_lab.view.control.settings import Settings
 
 
@@ -170,10 +172,20 @@ _TOKENS = [2**n for n in range(7, 18)] + [3 * 2**n for n in range(8, 16)]
 
 
 def _physics(settings: Settings) -> list[Choice]:
-    del settings
     known = {"bound": "the limit: data sheet", "realistic": "all effects"}
-    without = {f"realistic,{switch}=off": f"all but {switch.replace('_', ' ')}" for switch in SWITCHES}
+    if _tells_of_lasting(value(settings, "hardware")):
+        known["lasting"] = "all effects, steps that last"
+    counted = [switch for switch in SWITCHES if getattr(REALISTIC, switch)]
+    without = {f"realistic,{switch}=off": f"all but {switch.replace('_', ' ')}" for switch in counted}
     return [Choice(words, name) for name, words in (known | without).items()]
+
+
+def _tells_of_lasting(profile: str) -> bool:
+    try:
+        reached = load_hardware(profile).reached
+    except ScenarioError:  # said where it is simulated
+        return False
+    return reached is not None and reached.lasting is not None
 
 
 _OFFERS: dict[str, Offer] = {

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from dwdp_lab.measure.calibration.calibrate import Calibrated
 from dwdp_lab.measure.calibration.findings import Found, Samples
+from dwdp_lab.measure.calibration.fit_lasting import LastingFit
 from dwdp_lab.measure.calibration.fit_moves import Line
 from dwdp_lab.measure.calibration.fit_units import Peaks, Units
 from dwdp_lab.measure.calibration.samples import ComputeSample, ExchangeSample, PullSample
@@ -50,6 +54,19 @@ def test_samples_stand_beside_what_the_fit_makes_of_them() -> None:
     plain = CALIBRATED.to_dict()
     assert [one["fitted_us"] for one in plain["pulls"]] == pytest.approx([3.0, 5.0, 5.0])
     assert [(one["kind"], one["fitted_us"]) for one in plain["exchanges"]] == [("dispatch", pytest.approx(10.0))]
+
+
+def test_the_steps_that_tell_of_what_lasts_are_kept() -> None:
+    assert CALIBRATED.to_dict()["lasting"] is None
+    fit = LastingFit({"experts": 1.1}, 1.03, 80.0, 1800.0, {"replicated": (26.0, 29.0), "dwdp": (28.0, 31.0)})
+    plain = replace(CALIBRATED, found=replace(CALIBRATED.found, lasting=fit)).to_dict()["lasting"]
+    assert json.loads(json.dumps(plain)) == {
+        "compute": {"experts": 1.1},
+        "copies": 1.03,
+        "after_ms": 80.0,
+        "run_ms": 1800.0,
+        "step_ms": {"replicated": [26.0, 29.0], "dwdp": [28.0, 31.0]},
+    }
 
 
 def test_what_is_of_a_precision_whose_rate_could_not_be_told_has_no_fitted_time() -> None:

@@ -18,6 +18,7 @@ from dwdp_lab.measure.calibration.calibration_plan import (
 )
 from dwdp_lab.measure.calibration.calibration_runs import Runs, run_plan, samples_of, spread_of
 from dwdp_lab.measure.calibration.findings import Samples, fit_samples
+from dwdp_lab.measure.calibration.fit_lasting import LastingFit
 from dwdp_lab.measure.calibration.kernels_plan import KernelReport
 from dwdp_lab.measure.calibration.samples import ComputeSample
 from dwdp_lab.measure.runs.predicted_runs import predict_runs
@@ -26,8 +27,9 @@ from dwdp_lab.measure.where import Where
 from dwdp_lab.program.operation import Work
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.cost import CostModel
-from dwdp_lab.simulate.hardware import Hardware, Number, load_hardware
+from dwdp_lab.simulate.hardware import Hardware, load_hardware
 from dwdp_lab.simulate.physics import REALISTIC
+from dwdp_lab.simulate.reached import Number
 from dwdp_lab.simulate.run import run_sim
 from dwdp_lab.timeline.metrics import metrics
 from dwdp_lab.timeline.span import Timeline
@@ -265,6 +267,30 @@ def test_a_profile_says_where_it_comes_from_and_can_be_read_again(tmp_path: Any)
     file = tmp_path / "profile.json"
     file.write_text(profile.model_dump_json(exclude_none=True))
     assert load_hardware(str(file)) == profile
+
+
+def test_what_lasts_is_in_the_profile_with_how_it_was_measured() -> None:
+    fit = LastingFit({"attention": 1.0, "experts": 1.12345}, 1.04, 87.654, 1862.0, {"replicated": (26.0, 30.0)})
+    found = replace(fit_samples(_samples()), lasting=fit)
+    profile = calibrated_profile(_samples(), found, WHERE, 16e9)
+    assert profile.reached is not None
+    lasting = profile.reached.lasting
+    assert lasting is not None
+    assert lasting.copies is not None
+    numbers = lasting.compute["attention"], lasting.compute["experts"], lasting.copies, lasting.after_ms
+    assert [number.value for number in numbers] == [1.0, 1.123, 1.04, 87.65]
+    for number in numbers:
+        assert "measured on 2 cpu ranks on a machine made up" in number.source
+        assert "2 steps in a row, 1862 ms" in number.source
+    assert "within the first 40 ms; replicated" in lasting.compute["experts"].source
+    without = replace(found, lasting=fit._replace(copies=None))
+    reached = calibrated_profile(_samples(), without, WHERE, 16e9).reached
+    assert reached is not None
+    assert reached.lasting is not None
+    assert reached.lasting.copies is None
+    usual = _profile().reached
+    assert usual is not None
+    assert usual.lasting is None
 
 
 def test_old_profiles_have_no_calibration_and_stay_valid() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dwdp_lab.execute.gpu_sample import GpuSample
 from dwdp_lab.measure.runs.figures import Figures
@@ -57,3 +59,59 @@ def test_the_middle_is_each_number_s_median(timeline: Timeline) -> None:
     assert middle.gpu is not None
     assert (middle.gpu.looks, middle.gpu.sm_mhz, middle.gpu.power_w) == (2, 1000.0, None)
     assert Figures.middle([fast]).gpu is None
+
+
+POSITIVE = st.floats(1e-3, 1e6)
+PARTS = (
+    "compute_ms",
+    "communication_ms",
+    "exposed_copy_ms",
+    "wait_on_peers_ms",
+    "idle_ms",
+    "overlap_pct",
+)
+SOME = st.builds(
+    Figures,
+    step_ms=POSITIVE,
+    tokens_per_s=POSITIVE,
+    kind_ms=st.dictionaries(st.sampled_from(["attention", "experts", "pull"]), POSITIVE),
+    **{name: st.floats(0.0, 1e6) for name in PARTS},
+)
+
+
+@given(SOME, SOME, st.floats(0.0, 1.0))
+def test_a_blend_lies_between_its_parts(cool: Figures, lasting: Figures, share: float) -> None:
+    blend = Figures.blend(cool, lasting, share)
+    for name in ("step_ms", "tokens_per_s", *PARTS):
+        one, other = sorted((getattr(cool, name), getattr(lasting, name)))
+        assert one * (1 - 1e-9) <= getattr(blend, name) <= other * (1 + 1e-9)
+    assert blend.kind_ms.keys() == cool.kind_ms.keys() | lasting.kind_ms.keys()
+    for kind, ms in blend.kind_ms.items():
+        assert ms == pytest.approx(share * cool.kind_ms.get(kind, 0.0) + (1 - share) * lasting.kind_ms.get(kind, 0.0))
+
+
+@given(SOME, SOME)
+def test_a_blend_of_one_part_alone_is_that_part(cool: Figures, lasting: Figures) -> None:
+    for share, part, other in ((1.0, cool, lasting), (0.0, lasting, cool)):
+        blend = Figures.blend(cool, lasting, share)
+        absent = dict.fromkeys(other.kind_ms.keys() - part.kind_ms.keys(), 0.0)
+        assert blend == part.model_copy(update={"kind_ms": part.kind_ms | absent})
+
+
+@given(SOME, st.floats(1.0, 2.0), st.integers(0, 60), st.integers(1, 60))
+def test_a_blend_is_the_mean_over_the_steps_and_counts_the_same_tokens(
+    cool: Figures, longer: float, of_cool: int, of_lasting: int
+) -> None:
+    """A run of cool steps and longer ones, all of the same tokens."""
+    slow = {"step_ms": longer * cool.step_ms, "tokens_per_s": cool.tokens_per_s / longer}
+    steps = of_cool + of_lasting
+    blend = Figures.blend(cool, cool.model_copy(update=slow), of_cool / steps)
+    run_ms = (of_cool + of_lasting * longer) * cool.step_ms
+    assert blend.step_ms == pytest.approx(run_ms / steps)
+    assert blend.tokens_per_s == pytest.approx(steps * cool.tokens_per_s * cool.step_ms / run_ms)
+
+
+def test_what_sensors_said_is_in_no_blend(timeline: Timeline) -> None:
+    looked = Figures.of(timeline, [[look(0.0, 1000.0, None)]])
+    assert looked.gpu is not None
+    assert Figures.blend(looked, looked, 0.5).gpu is None

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
+from at_limit import knows_lasting
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from dwdp_lab.measure.runs.figures import Figures
 from dwdp_lab.measure.runs.grid import read_variants, scenarios_of
-from dwdp_lab.measure.runs.predicted_runs import as_on_machine, errors_of, predict_runs
+from dwdp_lab.measure.runs.predicted_runs import as_on_machine, errors_of, predict_runs, predicted_figures
 from dwdp_lab.measure.runs.recorded_runs import Run, RunsFile
 from dwdp_lab.measure.runs.strategies_run import Sitting, simulate_grid
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.hardware import Hardware, load_hardware
-from dwdp_lab.simulate.physics import REALISTIC
+from dwdp_lab.simulate.physics import LASTING, REALISTIC
+from dwdp_lab.simulate.run import run_sim
 from dwdp_lab.view.charts.predicted_measured import predicted_measured
 
 H100 = load_hardware("h100")
 BASE = Scenario.create(model={"preset": "qwen3-30b-a3b", "layers": 3})
 
 
+@cache
 def measured(hardware: Hardware | None = H100) -> RunsFile:
     """Runs of the simulator that pass for a GPU's."""
     grid = scenarios_of(BASE, [256, 8192], [0.0, 0.3], read_variants("replicated,dep,dwdp,dwdp:weight_view=merged"))
@@ -98,6 +105,47 @@ def test_cpu_ranks_pace_pulls_and_nothing_else(strategy: str) -> None:
     faster = paced.replace(link_gbps=1e4)  # than memory: they cannot
     assert as_on_machine(file, faster, H100)[0].link_gbps is None
     assert as_on_machine(measured(), paced, H100) == (paced, H100, REALISTIC)  # a GPU's link is what it is
+
+
+LASTING_STEPS = st.tuples(
+    st.sampled_from(["replicated", "dep", "dwdp"]), st.sampled_from([256, 8192]), st.integers(1, 40)
+)
+
+
+@settings(deadline=None, max_examples=25)
+@given(LASTING_STEPS, st.floats(1.0, 200.0))
+def test_a_gpus_run_is_cool_for_as_long_as_the_profile_says_and_then_lasts(
+    which: tuple[str, int, int], after_ms: float
+) -> None:
+    strategy, tokens, steps = which
+    scenario = BASE.replace(
+        **{"strategy.name": strategy, "workload.tokens_per_rank": tokens, "workload.steps": steps, "workload.cv": 0.0}
+    )
+    profile = knows_lasting(H100, after_ms=after_ms)
+    cool, lasting = (Figures.of(run_sim(scenario, hardware=profile, physics=one)) for one in (REALISTIC, LASTING))
+    found = predicted_figures(measured(), scenario, profile)
+    assert cool.step_ms < lasting.step_ms
+    if cool.step_ms * steps <= after_ms:
+        assert found == cool
+    else:
+        rest_ms = cool.step_ms * steps - after_ms
+        expected_ms = after_ms + rest_ms * lasting.step_ms / cool.step_ms
+        assert found.step_ms == pytest.approx(expected_ms / steps)
+        assert cool.step_ms < found.step_ms < lasting.step_ms
+        assert lasting.tokens_per_s < found.tokens_per_s < cool.tokens_per_s
+    for file, hardware in (
+        (measured().model_copy(update={"machine": "cpu"}), profile),
+        (measured().model_copy(update={"machine": "sim"}), profile),
+        (measured(), H100),
+    ):
+        assert predicted_figures(file, scenario, hardware) == cool
+
+
+def test_a_profile_that_knows_of_steps_that_last_predicts_longer_runs() -> None:
+    file = measured()
+    usual, longer = predict_runs(file), predict_runs(file, knows_lasting(H100, after_ms=1.0))
+    assert [row.error for row in usual] == [0.0] * 20
+    assert all(0.0 < row.error < 0.19 for row in longer if row.run.figures.step_ms > 1.0)
 
 
 def test_the_chart_shows_every_run_and_says_how_good_it_is() -> None:
