@@ -23,10 +23,10 @@ OPS_AHEAD = 100
 MOST_AHEAD = 8
 """More than so many times does not fit into the streams' queues (about 1,000 launches each) anyway."""
 LAST_PART = 10
-"""A host that queues the last operation within the last step, or at most this part of the run, is not ahead any more."""
+"""A host that queues the last operation within the last step, or at most this part of a run, is not ahead."""
 PACED = (
-    "paced by the host: the GPU had done nearly all of its work when the last of it was queued; more tokens, fewer steps "
-    "or CUDA graphs leave the host out of it"
+    "paced by the host: the GPU had done nearly all of its work when the last of it was queued; more tokens, fewer "
+    "steps or CUDA graphs leave the host out of it"
 )
 
 

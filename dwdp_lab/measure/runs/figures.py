@@ -80,8 +80,8 @@ class Figures(BaseModel):
     def blend(cls, cool: Figures, lasting: Figures, cool_share: float) -> Figures:
         """A run of the same steps of which this share (0 to 1) is as in `cool`, the rest as in `lasting`.
 
-        Each number is the mean over the steps; tokens per second follow from the step time. What sensors said is of
-        one run and in none.
+        Each number is the mean over the steps; tokens per second follow from the step time. Single steps, and what
+        sensors said, are of one run and in none.
         """
         rest = 1.0 - cool_share
 
@@ -98,6 +98,7 @@ class Figures(BaseModel):
             update={
                 **numbers,
                 "kind_ms": {kind: mean(cool.kind_ms.get(kind, 0.0), lasting.kind_ms.get(kind, 0.0)) for kind in kinds},
+                "steps_ms": [],
                 "gpu": None,
             }
         )
