@@ -6,18 +6,21 @@ from dwdp_lab.measure.runs.figures import Figures
 from dwdp_lab.measure.runs.over_dep import over_best_dep
 from dwdp_lab.measure.runs.over_replicated import OverReplicated, over_replicated
 from dwdp_lab.measure.runs.recorded_runs import Run, RunsFile, read_runs
+from dwdp_lab.simulate.hardware import Hardware
+from dwdp_lab.teach.recorded import recorded
 from dwdp_lab.teach.shown import Text, table
 from dwdp_lab.view.charts.chart import Chart
 from dwdp_lab.view.charts.measured_crossover import measured_crossover
 
 TOKENS, IMBALANCE, HALF = "h200-pair-tokens", "h200-pair-imbalance", "h200-pair-fp8"
-DISTANCE = "h200-pair-distance"
+DISTANCE, CALIBRATION = "h200-pair-distance", "h200-pair-calibration"
 
 
 def recorded_crossover() -> Chart:
-    """DWDP's tokens/s over the best DEP's on two H200s, and what a profile calibrated there predicts."""
+    """DWDP's tokens/s over the best DEP's on two H200s, and what the latest profile calibrated there predicts."""
     tokens, imbalance = read_runs(TOKENS), read_runs(IMBALANCE)
-    return measured_crossover(tokens.model_copy(update={"runs": [*tokens.runs, *imbalance.runs]}))
+    latest = Hardware.model_validate(recorded(CALIBRATION)["profile"])
+    return measured_crossover(tokens.model_copy(update={"runs": [*tokens.runs, *imbalance.runs], "hardware": latest}))
 
 
 def recorded_interference(file: RunsFile | None = None) -> Text:
