@@ -125,7 +125,7 @@ class CostModel:
             own = self._operation(kind)
             if found and self.physics.latencies and own is not None and own.fixed_us is not None:
                 found[0] = found[0]._replace(alone_us=found[0].alone_us + own.fixed_us.value)
-            longer = self._longer(kind)
+            longer = 1.0 if self._lasting is None else self._lasting.longer(kind)
             known = (work, tuple(piece._replace(alone_us=longer * piece.alone_us) for piece in found))
             self._known[id(work), kind] = known
         return known[1]
@@ -133,13 +133,6 @@ class CostModel:
     def counted(self, work: tuple[Work, ...]) -> list[Work]:
         """The pieces of an operation that take time under the given physics."""
         return [w for w in work if self.physics.activations or w.unit != "activations"]
-
-    def _longer(self, kind: Kind | None) -> float:
-        """How many times longer an operation takes for the clock that the power limit leaves."""
-        lasting = self._lasting
-        if lasting is None or kind not in lasting.compute:
-            return 1.0
-        return lasting.compute[kind].value
 
     @property
     def _lasting(self) -> Lasting | None:

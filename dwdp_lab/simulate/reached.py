@@ -47,7 +47,8 @@ class Operation(BaseModel):
 class Lasting(BaseModel):
     """What full load that lasts costs: a GPU's average power comes to its limit, and its clock falls with it.
 
-    - `compute`: how many times longer a kind of operation takes from then on; kinds that are not named, no longer.
+    - `compute`: how many times longer a kind of operation takes from then on. Kinds that are not named are taken to be
+      as the least slowed of those that are, which is bound by memory rather than by the clock.
     - `copies`: how many times longer again compute takes while a pull runs beside it, as that draws power too.
     - `after_ms`: so long after full load began.
     """
@@ -67,6 +68,11 @@ class Lasting(BaseModel):
             if number.value < 1.0:
                 raise ScenarioError(f"hardware.reached.lasting.{name}", number.value, "must be at least 1")
         return self
+
+    def longer(self, kind: Kind | None) -> float:
+        """How many times longer an operation of this kind takes."""
+        named = self.compute.get(kind) if kind is not None else None
+        return min((one.value for one in self.compute.values()), default=1.0) if named is None else named.value
 
     @property
     def longest(self) -> float:

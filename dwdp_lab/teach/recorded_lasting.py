@@ -22,9 +22,10 @@ def recorded_lasting() -> Gallery:
     rows = [(label, *_cells(row, file.runs)) for label, row in zip(labels, predict_runs(file), strict=True)]
     workload = file.runs[0].scenario["workload"]
     words = (
-        f"{workload['steps']} steps in a row, {workload['tokens_per_rank']:,} tokens per rank: ms of the first step, of "
-        "those in the\nsecond half of the run (later), and of all; tokens/s over DEP's, later; SM clock of the whole "
-        "run;\nmemory of a rank by the ledger; the mean as predicted by a profile calibrated on this pair (simulated)"
+        f"{workload['steps']} steps in a row, {workload['tokens_per_rank']:,} tokens per rank: ms of the first step,\n"
+        "of those in the second half of the run (later), and of all; tokens/s over DEP's, later;\n"
+        "SM clock of the whole run; memory of a rank by the ledger; the mean as predicted by a profile\n"
+        "calibrated on this pair (simulated)"
     )
     steps = {label: run.figures.steps_ms for label, run in zip(labels, file.runs, strict=True)}
     text = f"{file.shown_provenance}\n{words}\n\n{table(HEADER, rows)}"

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dwdp_lab.measure.runs.recorded_runs import Run
 
 LASTS_MS = 300.0
-"""Under full load an H200's clock falls for some tenths of a second, until the power it draws is what it may draw on
-average: 16,384 tokens per rank of Qwen3-30B-A3B's layers at 1,955 MHz in the first 80 ms, at 1,764 in the first 350
-(data/measured/h200-pair-tokens.json and h200-pair-distance.json)."""
+"""On an H200 under full load steps grow longer after 80 ms, by a tenth, and once more after 800 ms: in a run of so many
+milliseconds they are 4 to 6 % shorter than in the second second (replicated, data/measured/h200-pair-lasting.json)."""
 
 
 def about_length(runs: Sequence[Run]) -> tuple[str, ...]:
