@@ -77,7 +77,7 @@ def profile_for(device: str) -> str | None:
 
 
 def load_hardware(name_or_path: str) -> Hardware:
-    """A shipped profile (data/hardware/) by name, or one from a JSON file.
+    """A shipped profile (data/hardware/) by name, or one from a JSON file: a profile, or what `calibrate --json` wrote.
 
     Raises ScenarioError (field `hardware`) for an unknown name or a file that does not hold a profile.
     """
@@ -96,6 +96,8 @@ def load_hardware(name_or_path: str) -> Hardware:
         raise ScenarioError("hardware", name_or_path, f"is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise ScenarioError("hardware", name_or_path, "needs a JSON object", "begin with a file of data/hardware/")
+    if isinstance(fields.get("profile"), dict):
+        fields = fields["profile"]
     try:
         return Hardware.model_validate(fields)
     except ValidationError as error:

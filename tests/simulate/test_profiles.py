@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,17 @@ def test_a_collective_on_a_mesh_waits_for_its_busiest_pair() -> None:
     )
     mesh, switch = (outcome(scenario, load_hardware(name), BOUND).metrics for name in ("mi300x", "h100"))
     assert mesh.communication_ms / switch.communication_ms == pytest.approx(450 / 64, rel=1e-6)
+
+
+def test_what_calibrate_wrote_as_json_is_read_for_its_profile(tmp_path: Path) -> None:
+    file = tmp_path / "calibration.json"
+    kept = {"profile": load_hardware("h200").model_dump(mode="json", exclude_none=True), "seconds": 88.0}
+    file.write_text(json.dumps(kept))
+    assert load_hardware(str(file)) == load_hardware("h200")
+    del kept["profile"]["memory_gb"]
+    file.write_text(json.dumps(kept))
+    with pytest.raises(ScenarioError, match=r"memory_gb"):
+        load_hardware(str(file))
 
 
 def test_a_file_that_holds_no_object_is_refused(tmp_path: Path) -> None:
