@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LEARNER = sorted(ROOT.glob("notebooks/*.ipynb"))
 SOLUTIONS = sorted(ROOT.glob("notebooks/solutions/*.ipynb"))
 LARGEST_BYTES = 200_000
+MINUS_ZERO = re.compile(r"(?<![\w.-])-0(\.0+)?(?![\w.-])")  # and no part of a date or a name
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -44,3 +46,12 @@ def test_notebooks_name_no_place_on_a_machine(path: Path) -> None:
     for cell in read(path)["cells"]:
         source = "".join(cell["source"])
         assert not [word for word in ("/home/", "/Users/", "/root/") if word in source]
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.name)
+def test_outputs_show_no_minus_zero(path: Path) -> None:
+    for number, cell in enumerate(read(path)["cells"]):
+        for output in cell.get("outputs", []):
+            said = ("".join(words) for words in (output.get("text", ""), output.get("data", {}).get("text/plain", "")))
+            found = [line for words in said for line in words.splitlines() if MINUS_ZERO.search(line)]
+            assert not found, f"cell {number}: write z in the number's format, such as +z.0f"

@@ -10,6 +10,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from dwdp_lab import __version__
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -86,3 +88,7 @@ def test_every_package_ships() -> None:
         )
     }
     assert found == set(PROJECT["tool"]["setuptools"]["packages"])
+
+
+def test_the_lab_tells_the_version_of_the_project() -> None:
+    assert PROJECT["project"]["version"] == __version__

@@ -102,7 +102,7 @@ def show(console: Console, compared: Compared) -> None:
         print_table(console, _table(rows))
         signs = f"{errors.signs_right} of {errors.signs}" if errors.signs else "none that tells"
         console.print(
-            f"{errors.runs} runs: median error {100 * errors.median:.1f} %, worst {100 * errors.worst:+.1f} % "
+            f"{errors.runs} runs: median error {100 * errors.median:.1f} %, worst {100 * errors.worst:+z.1f} % "
             f"({errors.worst_at}); {errors.spread_words}; faster or slower than DEP predicted right: {signs}",
             markup=False,
             soft_wrap=True,
@@ -124,7 +124,7 @@ def _table(rows: tuple[PredictedRun, ...]) -> Table:
             str(row.run.scenario["link_gbps"] or ""),
             f"{row.run.figures.step_ms:.4g}",
             f"{row.predicted.step_ms:.4g}",
-            f"{100 * row.error:+.1f} %",
+            f"{100 * row.error:+z.1f} %",
             *("" if ratio is None else f"{ratio:.3f}" for ratio in ratios),
         )
     return table

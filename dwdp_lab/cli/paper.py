@@ -106,9 +106,9 @@ def _figures(row: Compared) -> tuple[str, str, str, str]:
     simulated = "-" if row.simulated is None else f"{row.simulated:.4g}"
     error = "-"
     if row.error is not None and row.unit == "x":
-        error = f"{row.error:+.3f}"
+        error = f"{row.error:+z.3f}"
     elif row.relative_error is not None:
-        error = f"{100 * row.relative_error:+.1f} %"
+        error = f"{100 * row.relative_error:+z.1f} %"
     return paper, simulated, error, "fitted" if row.fitted else ""
 
 
@@ -118,7 +118,7 @@ def _summary(summary: Sequence[Summary]) -> Printed:
     for column in ("count", "mean absolute", "worst", "at"):
         shown.add_column(column, justify="right")
     for one in summary:
-        words = [f"{100 * e:.1f} %" if one.relative else f"{e:.3f}" for e in (one.mean_absolute, one.worst)]
+        words = [f"{100 * e:z.1f} %" if one.relative else f"{e:z.3f}" for e in (one.mean_absolute, one.worst)]
         shown.add_row(one.name, str(one.numbers), *words, one.worst_cell)
     return shown
 
@@ -132,5 +132,5 @@ def _tried(tried: Sequence[Candidate]) -> Printed:
         shown.add_row(cell, *[f"{one.ratios[cell]:.3f}" for one in tried])
     shown.add_section()
     shown.add_row("mean absolute error", *[f"{one.mean_absolute:.3f}" for one in tried])
-    shown.add_row("worst", *[f"{one.worst:+.3f}" for one in tried])
+    shown.add_row("worst", *[f"{one.worst:+z.3f}" for one in tried])
     return shown

@@ -82,7 +82,7 @@ def _show(answer: Any) -> Shown:
         return Shown(f"On the recorded copies between two H100s: {called}, where (latency_us, gbps) is wanted.")
     ours = on_line(sizes, line)
     rows = [
-        (f"{size >> 20} MiB", f"{time:.1f}", f"{said:.1f}", f"{100 * (said / time - 1):+.0f} %")
+        (f"{size >> 20} MiB", f"{time:.1f}", f"{said:.1f}", f"{100 * (said / time - 1):+z.0f} %")
         for size, time, said in zip(sizes, times, ours, strict=True)
     ]
     words = f"your line: {line[0]:.1f} us + size / {line[1]:.0f} GB/s\n"

@@ -95,7 +95,8 @@ class Trials:
 
     def _started(self) -> subprocess.Popen[str]:
         if self._process is None or self._process.poll() is not None:
-            command = [sys.executable, "-m", "dwdp_lab.teach.kernel_process"]
+            # -P: a learner's file called signal.py beside the notebook must not become the standard library's
+            command = [sys.executable, "-P", "-m", "dwdp_lab.teach.kernel_process"]
             pipe = subprocess.PIPE
             self._process = subprocess.Popen(
                 command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, start_new_session=True

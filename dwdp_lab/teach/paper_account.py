@@ -67,7 +67,7 @@ def _each_right(found: Rows, case: Case) -> str | None:
             return f"the row {row!r} is missing."
         if not abs(found[row] - wanted) <= 0.005:
             share = f"{case.dep[row]:g} ms become {case.dwdp[row]:g}, of DEP's iteration of {case.dep['iteration']:g}"
-            return f"{row!r} is {found[row]:.2f}, but it is {wanted:+.2f}: {share}."
+            return f"{row!r} is {found[row]:z.2f}, but it is {wanted:+z.2f}: {share}."
     return None
 
 
@@ -87,7 +87,9 @@ def _adds_up(found: Rows, case: Case) -> str | None:
     whole = 100 * (1 - case.dwdp["iteration"] / case.dep["iteration"])
     total = sum(found.values())
     return (
-        None if abs(total - whole) < 0.02 else f"the rows sum to {total:.2f} %, the iteration is {whole:.2f} % shorter."
+        None
+        if abs(total - whole) < 0.02
+        else f"the rows sum to {total:z.2f} %, the iteration is {whole:.2f} % shorter."
     )
 
 
@@ -96,8 +98,8 @@ def _show(answer: Any) -> Shown:
     found = _as_rows(called.value)
     if found is None:
         return Shown(f"the paper's Table 1: {called}")
-    rows = [(row, f"{each:+.2f} %") for row, each in found.items()]
-    words = table(("your account of Table 1", ""), [*rows, ("sum", f"{sum(found.values()):+.2f} %")])
+    rows = [(row, f"{each:+z.2f} %") for row, each in found.items()]
+    words = table(("your account of Table 1", ""), [*rows, ("sum", f"{sum(found.values()):+z.2f} %")])
     chart = Chart(
         "Table 1: saved and paid, by your account",
         "",
@@ -108,7 +110,7 @@ def _show(answer: Any) -> Shown:
         ),
         categories=tuple(row.replace("_", " ") for row in found),
         words=f"Saved {sum(max(each, 0) for each in found.values()):.2f} %, paid "
-        f"{-sum(min(each, 0) for each in found.values()):.2f} %, left {sum(found.values()):.2f} %.",
+        f"{-sum(min(each, 0) for each in found.values()):z.2f} %, left {sum(found.values()):z.2f} %.",
         notes=(f"recorded: {paper_data('table1')['source']}",),
     )
     return Shown(words, Picture(chart.svg()))

@@ -29,7 +29,8 @@ class Peer:
 
     def __init__(self, nbytes: int) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        command = [sys.executable, "-m", "dwdp_lab.teach.peer_process", str(theirs.fileno()), str(nbytes)]
+        # -P: a learner's file called signal.py beside the notebook must not become the standard library's
+        command = [sys.executable, "-P", "-m", "dwdp_lab.teach.peer_process", str(theirs.fileno()), str(nbytes)]
         self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
         theirs.close()
         self._line = ours

@@ -84,7 +84,7 @@ def _errors(record: dict[str, Any]) -> str:
             ]
             worst = max(missed, key=lambda error: abs(error[0]))
             middle = median(abs(error) for error, _ in missed)
-            rows.append((f"{when}, {words}", f"{middle:.0f} %", f"{worst[0]:+.0f} %", worst[1]))
+            rows.append((f"{when}, {words}", f"{middle:.0f} %", f"{worst[0]:+z.0f} %", worst[1]))
     return table(("simulated rate of a pull against the measured one", "median error", "largest", "it is of"), rows)
 
 

@@ -51,7 +51,7 @@ class _Row(NamedTuple):
             f"{self.measured_over:.3f}",
             f"{self.simulated_ms:.2f}",
             f"{self.simulated_over:.3f}",
-            f"{100 * (self.simulated_ms / self.measured_ms - 1):+.1f} %",
+            f"{100 * (self.simulated_ms / self.measured_ms - 1):+z.1f} %",
         )
 
 

@@ -52,6 +52,13 @@ def test_results_are_kept_and_the_process_goes_on(trials: Trials) -> None:
     assert trials._process.pid == pid
 
 
+def test_what_lies_in_the_folder_is_not_taken_for_python_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "signal.py").write_text("raise SystemExit('not this one')")
+    (tmp_path / "random.py").write_text("raise SystemExit('nor this one')")
+    monkeypatch.chdir(tmp_path)
+    assert faults(Trials().results(kernel(), [ONE_TILE])) == [""]
+
+
 def test_a_kernel_that_ends_the_process_costs_only_its_own_results(trials: Trials) -> None:
     wild = RIGHT.replace("tl.load(table + expert)", "tl.load(table + expert + (1 << 40))")
     results = trials.results(kernel(wild), [ONE_TILE, CASES[1]])

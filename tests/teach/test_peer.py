@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -80,3 +81,12 @@ def test_a_peer_that_died_says_so() -> None:
         assert ends(peer.pid)
         with pytest.raises(OSError, match=r"the peer process ended|Broken pipe|reset"):
             peer.fill(0, 1, 1)
+
+
+def test_what_lies_in_the_folder_is_not_taken_for_python_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "signal.py").write_text("raise SystemExit('not this one')")
+    (tmp_path / "random.py").write_text("raise SystemExit('nor this one')")
+    monkeypatch.chdir(tmp_path)
+    with Peer(64) as peer:
+        peer.fill(0, 1, 7)
+        assert peer.memory.tensor(0, (1,), torch.uint8).tolist() == [7]

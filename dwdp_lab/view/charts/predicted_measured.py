@@ -38,7 +38,7 @@ def predicted_measured(compared: Sequence[tuple[RunsFile, Sequence[PredictedRun]
         curves.append(Curve(STRATEGY_NAMES.get(name, name), tuple(x), tuple(y), colour, line=False))
     words = (
         f"{errors.runs} runs: predicted with a median error of {100 * errors.median:.1f} %, at worst "
-        f"{100 * errors.worst:+.1f} % ({errors.worst_at}); {errors.spread_words}."
+        f"{100 * errors.worst:+z.1f} % ({errors.worst_at}); {errors.spread_words}."
     )
     if errors.signs:
         words += f" Where it tells, {errors.signs_right} of {errors.signs} are rightly faster or slower than DEP."
