@@ -26,7 +26,8 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "calibrate",
         help="measure what this machine reaches, for the simulator",
         description="Measure products, attention, copies, collectives and how they disturb each other, on all ranks at "
-        "once, and fit the simulator's parameters to it: one to two minutes. Leave the machine alone meanwhile.",
+        "once (on GPUs also what is slower in steps that last), and fit the simulator's parameters to it: one to two "
+        "minutes. Leave the machine alone meanwhile.",
     )
     parser.add_argument("--machine", choices=("cpu", "cuda"), default="cpu", help="CPU ranks, or one GPU each")
     parser.add_argument("--ranks", type=int, default=2, metavar="N", help="ranks of the group (2)")
