@@ -114,8 +114,7 @@ def predict(
     ScenarioError for a profile that is unknown or cannot run the model.
     """
     profile = hardware or load_hardware(scenario.hardware)
-    unsaid = _unsaid(profile) if physics is None else {}
-    physics = physics or physics_for(profile)
+    asked, physics = physics, physics or physics_for(profile)
     simulate = Remembering()
     given = scenario
     scenario = with_the_faster_dep(scenario, profile, physics, simulate)
@@ -150,7 +149,8 @@ def predict(
         crossover_tokens,
         best,
         others,
-        _provenance(scenario, profile, physics) | unsaid,
+        _provenance(scenario, profile, physics)
+        | _about_lasting(profile, asked, min(figures.step_ms for figures in strategies.values())),
     )
 
 
@@ -159,14 +159,23 @@ def _with_one_slot(scenario: Scenario) -> Ledger:
     return ledger(scenario.replace(**{"strategy.slots": 1, "strategy.prefetch_distance": None}), "dwdp")
 
 
-def _unsaid(hardware: Hardware) -> dict[str, str]:
-    """What the profile knows beyond the effects that are taken where nobody says which."""
+def _about_lasting(hardware: Hardware, asked: Physics | None, shortest_ms: float) -> dict[str, str]:
+    """What a reader must know of steps that last: where they are predicted, and where they are not because nobody said
+    which effects are wanted, of a profile that knows of them. `shortest_ms`: no strategy's step is shorter."""
     lasting = None if hardware.reached is None else hardware.reached.lasting
+    if asked is not None and asked.lasting:
+        return {
+            "lasting": "at the power limit, to which full load brings this machine; where little is computed, or "
+            "pulls are exposed, it may stay below and compute faster than this: DWDP may then look better beside the "
+            "others than it is"
+        }
     slower = 0 if lasting is None else round(100 * (lasting.longest - 1.0))
-    if lasting is None or not slower:
+    if asked is not None or lasting is None or not slower:
         return {}
+    after_ms = lasting.after_ms.value
+    less = ", less than any of these steps takes," if shortest_ms > after_ms else ""
     return {
-        "lasting": f"these are steps on cool GPUs; after {lasting.after_ms.value:.3g} ms of full load this machine "
+        "lasting": f"these are steps on cool GPUs; after {after_ms:.3g} ms of full load{less} this machine "
         f"takes up to {slower} % longer to compute: --physics lasting predicts steps that last"
     }
 

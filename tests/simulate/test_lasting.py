@@ -147,8 +147,8 @@ def test_a_prediction_tells_of_steps_that_last_where_nobody_said_which_it_is_of(
     assert "--physics lasting" in note
     assert usual.to_dict()["details"]["provenance"]["lasting"] == note
     for profile, physics in (
-        (knows_lasting(H200), LASTING),
         (knows_lasting(H200), REALISTIC),
+        (knows_lasting(H200), replace(REALISTIC, power=False)),
         (knows_lasting(H200, {"experts": 1.004}), None),
         (H200, None),
     ):
@@ -156,4 +156,28 @@ def test_a_prediction_tells_of_steps_that_last_where_nobody_said_which_it_is_of(
         assert "lasting" not in told
     lasting = predict(scenario, knows_lasting(H200), sizes=(2,), physics=LASTING)
     assert "physics lasting, profile h200" in lasting.provenance["strategies"]
+    assert "may stay below" in lasting.provenance["lasting"]
+    assert "cool" not in lasting.provenance["lasting"]
     assert lasting.strategies["replicated"].step_ms > usual.strategies["replicated"].step_ms
+
+
+def test_no_step_is_called_cool_in_silence_that_takes_longer_than_a_gpu_stays_cool() -> None:
+    scenario = Scenario.create(model="tiny", workload={"steps": 1})
+    shortest = min(one.step_ms for one in predict(scenario, knows_lasting(H200), sizes=(2,)).strategies.values())
+    for after_ms, longer in ((0.9 * shortest, True), (1.1 * shortest, False)):
+        note = predict(scenario, knows_lasting(H200, after_ms=after_ms), sizes=(2,)).provenance["lasting"]
+        assert ("ms of full load, less than any of these steps takes, this machine" in note) is longer
+
+
+def test_factors_measured_at_the_limit_flatter_dwdp_where_its_pulls_are_exposed() -> None:
+    """What the note on steps that last warns of: DEP's computation is longer, and DWDP's is beside pulls anyway."""
+    scenario = Scenario.create(
+        model={"preset": "qwen3-30b-a3b", "layers": 8},
+        group={"ranks": 2},
+        workload={"tokens_per_rank": 2048, "cv": 0.0, "isl_tokens": 256},
+    )
+    dep, dwdp = (
+        end_us(one, knows_lasting(H200), LASTING) / end_us(one, knows_lasting(H200), REALISTIC)
+        for one in (scenario.with_strategy("dep"), scenario.with_strategy("dwdp"))
+    )
+    assert dep > 1.05 > dwdp
