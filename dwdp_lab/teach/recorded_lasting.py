@@ -29,9 +29,9 @@ def recorded_lasting() -> Gallery:
     workload = file.runs[0].scenario["workload"]
     words = (
         f"{workload['steps']} steps in a row, {workload['tokens_per_rank']:,} tokens per rank: ms of the first step,\n"
-        f"of those from {until_ms / 2e3:.1f} to {until_ms / 1e3:.1f} s (later), and of all; tokens/s over DEP's, later;\n"
-        "SM clock and power of the whole run; memory of a rank by the ledger; the mean as predicted by a profile\n"
-        "calibrated on this pair (simulated)"
+        f"of those from {until_ms / 2e3:.1f} to {until_ms / 1e3:.1f} s (later), and of all; tokens/s over DEP's,\n"
+        "later; SM clock and power of the whole run; memory of a rank by the ledger; the mean as predicted by a\n"
+        "profile calibrated on this pair (simulated)"
     )
     steps = {label: run.figures.steps_ms for label, run in zip(labels, file.runs, strict=True)}
     text = f"{file.shown_provenance}\n{words}\n\n{table(HEADER, rows)}"
