@@ -82,7 +82,7 @@ def _run_prepared(session: RankSession, machine: RankMachine, setup: Setup, orde
             session.rank, ops if order.recorded else (), run.times_us(machine.device), computation.pulled_bytes
         ),
         output_sha256=output_sha256,
-        notes=(*_notes(setup, machine, order), *run.notes(machine.device)),
+        notes=(*_notes(setup, machine, order), *run.notes(machine.device, len(ops))),
         outputs=told[0],
         routing=told[1],
         run_us=run.run_us(machine.device),

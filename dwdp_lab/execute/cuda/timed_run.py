@@ -22,8 +22,9 @@ queueing them, or it is the host that is timed. A DEP layer of five takes it up 
 OPS_AHEAD = 100
 MOST_AHEAD = 8
 """More than so many times does not fit into the streams' queues (about 1,000 launches each) anyway."""
-LAST_PART = 10
-"""A host that queues the last operation within the last step, or at most this part of a run, is not ahead."""
+LAST_PART, OPS_LEFT = 10, 50
+"""A host that queues the last operation so late that at most this part of the run is left, and no more than so many
+operations (half of what the queues hold), is not ahead."""
 PACED = (
     "paced by the host: the GPU had done nearly all of its work when the last of it was queued; more tokens, fewer "
     "steps or CUDA graphs leave the host out of it"
@@ -50,10 +51,10 @@ class TimedRun(NamedTuple):
         """How long the run took, until all lanes had ended."""
         return max(self.at_us(device, event) for event in self.finish)
 
-    def notes(self, device: Device) -> tuple[str, ...]:
-        """What a reader of its times must know."""
+    def notes(self, device: Device, ops: int) -> tuple[str, ...]:
+        """What a reader of the times of so many operations must know."""
         queued_us = (self.queued_ns - self.start_ns) / 1e3
-        return (PACED,) if is_paced(queued_us, self.run_us(device), len(self.queued.step_ends)) else ()
+        return (PACED,) if is_paced(queued_us, self.run_us(device), ops) else ()
 
     def at_us(self, device: Device, event: Event) -> float:
         """When an event happened, on the run's clock. The first operations begin with the gate, which is 0."""
@@ -85,10 +86,10 @@ def timed_run(session: RankSession, machine: RankMachine, ops: int, queue: Calla
     return TimedRun(queued, clock(device, first, last), first.event, finish, start_ns, queued_ns, samples)
 
 
-def is_paced(queued_us: float, run_us: float, steps: int) -> bool:
-    """Whether the GPU waited for the host in a run of so many steps: then it ends soon after its last operation was
-    queued, `queued_us` after its start, while a host that is ahead has filled the streams' queues by then."""
-    return queued_us > 0.0 and run_us - queued_us < run_us / max(steps, LAST_PART)
+def is_paced(queued_us: float, run_us: float, ops: int) -> bool:
+    """Whether the GPU waited for the host in a run of so many operations: then it ends soon after its last operation
+    was queued, `queued_us` after its start, while a host that is ahead has filled the streams' queues by then."""
+    return queued_us > 0.0 and run_us - queued_us < run_us * min(1.0 / LAST_PART, OPS_LEFT / max(1, ops))
 
 
 def common_start(session: RankSession, ops: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import median
 
+from dwdp_lab.execute.failures import RankFailed
 from dwdp_lab.measure.calibration.calibration_plan import CalibrationPlan
 from dwdp_lab.measure.calibration.findings import Samples
 from dwdp_lab.measure.calibration.fit_lasting import LastingFit, fit_lasting
@@ -53,7 +54,8 @@ def run_at_limit(
 ) -> tuple[LastingFit | None, tuple[str, ...]]:
     """Run what tells of steps that last: what was found (None for a plan without), and notes for who reads it.
 
-    A machine without the memory for these runs goes without what they tell.
+    A machine without the memory for these runs, or whose ranks fail in them, goes without what they tell: all the rest
+    has been measured by then.
     """
     if not plan.at_limit:
         return None, ()
@@ -65,6 +67,9 @@ def run_at_limit(
             timelines.append(run(scenario))
         except ScenarioError as error:
             return None, (f"not measured: steps that last ({error})",)
+        except RankFailed as error:
+            why = error.traceback_text.rstrip().splitlines()[-1]  # a profile is no place for a log
+            return None, (f"not measured: steps that last (rank {error.rank}: {why})",)
     return fit_lasting(*timelines), ()
 
 

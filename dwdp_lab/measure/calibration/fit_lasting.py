@@ -54,7 +54,8 @@ class _Step(NamedTuple):
 
 
 class _Phases(NamedTuple):
-    """A rank's steps, each with the same work: all of them, those on a cool GPU, and the second half of the run."""
+    """A rank's steps, each with the same work: all of them, those on a cool GPU, and those in the second half of a time
+    that is the same for all ranks and runs."""
 
     steps: list[_Step]
     cool: list[_Step]
@@ -87,10 +88,11 @@ def fit_lasting(replicated: Timeline, dwdp: Timeline) -> LastingFit:
     """What is slower in steps that last, from a run of each strategy; all steps of both have the same batches.
 
     Cool is what a kind of operation takes in the steps that end within the first 40 ms (at least the first step),
-    lasting what it takes in the second half of the run. Times of operations, not of steps: a step of DWDP also has the
-    part of its first pull that nothing hides. A rank becomes slower with the first step, after the cool ones, that
-    takes longer than the mean of a cool and a lasting step; where no rank does, `after_ms` is the length of the run,
-    and the factors, close to 1, are as measured.
+    lasting what it takes in the second half of the shortest rank's run: of the same time for all, as clocks fall and
+    rise by time. Times of operations, not of steps: a step of DWDP also has the part of its first pull that nothing
+    hides. A rank becomes slower with the first step, after the cool ones, that takes longer than the mean of a cool and
+    a lasting step; where no rank does, `after_ms` is the length of the run, and the factors, close to 1, are as
+    measured.
 
     What pulls take is what operations take longer under DWDP than replicated, by the time that pulls ran beside them:
     so in cool steps and in lasting ones, and `copies` is the ratio. (How many times as long DWDP's operations take in
@@ -98,7 +100,9 @@ def fit_lasting(replicated: Timeline, dwdp: Timeline) -> LastingFit:
 
     Means over ranks; factors are at least 1. Raises ValueError for a run in which a rank computed nothing.
     """
-    alone, beside = _phases(replicated), _phases(dwdp)
+    runs = _steps(replicated), _steps(dwdp)
+    until_us = min(steps[-1].end_us - steps[0].start_us for of_run in runs for steps in of_run)
+    alone, beside = ([_phases(steps, until_us) for steps in of_run] for of_run in runs)
     kinds = [kind for kind in COMPUTED if all(phases.cool[0].us.get(kind) for phases in alone)]
     slower_after = [after for phases in alone if (after := phases.slower_after_us()) is not None]
     run_us = fmean(phases.run_us for phases in alone)
@@ -127,7 +131,17 @@ def _speed_beside(slowed: Sequence[_Step], usual: Sequence[_Step]) -> float | No
     return 1.0 - lost_us / beside_us if beside_us > max(0.0, lost_us) else None
 
 
-def _phases(run: Timeline) -> list[_Phases]:
+def _phases(steps: list[_Step], until_us: float) -> _Phases:
+    """A rank's steps by what they tell; at least one of each."""
+    start_us = steps[0].start_us
+    cool = [step for step in steps if step.end_us - start_us <= COOL_US]
+    lasting = [
+        step for step in steps if until_us / 2 <= step.start_us - start_us and step.end_us - start_us <= until_us
+    ]
+    return _Phases(steps, cool or steps[:1], lasting or steps[len(steps) // 2 :])
+
+
+def _steps(run: Timeline) -> list[list[_Step]]:
     """Every rank's steps."""
     starts: dict[tuple[int, int], float] = {}
     ends: dict[tuple[int, int], float] = {}
@@ -146,8 +160,7 @@ def _phases(run: Timeline) -> list[_Phases]:
         steps = [_Step(starts[key], ends[key], took[key], beside[key]) for key in sorted(starts) if key[0] == rank]
         if not steps:
             raise ValueError(f"rank {rank} of the {run.strategy} run computed nothing")
-        cool = [step for step in steps if step.end_us - steps[0].start_us <= COOL_US]
-        found.append(_Phases(steps, cool or steps[:1], steps[len(steps) // 2 :]))
+        found.append(steps)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from statistics import fmean
 
 import pytest
@@ -11,6 +12,7 @@ from at_limit import knows_lasting
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dwdp_lab.execute.failures import RankFailed
 from dwdp_lab.measure.calibration.calibration_plan import calibration_plan
 from dwdp_lab.measure.calibration.calibration_runs import run_at_limit
 from dwdp_lab.measure.calibration.fit_lasting import fit_lasting
@@ -109,6 +111,14 @@ def test_longer_steps_do_not_hide_what_pulls_take() -> None:
     assert fit_lasting(alone, replace(beside, spans=tuple(pulls))).copies == pytest.approx(1.0)
 
 
+def test_what_lasts_is_what_both_runs_did_in_the_second_half_of_the_same_time() -> None:
+    """The longer run ends with steps at a time that the other has not seen."""
+    longer = run([[*falls(3, 20, **SLOW), *falls(0, 20, experts=3.0)]])
+    shorter = run([falls(3, 20, **SLOW)])
+    assert fit_lasting(longer, shorter).compute == pytest.approx(SLOW)
+    assert fit_lasting(shorter, longer).compute == pytest.approx(SLOW)
+
+
 def test_a_disturbed_run_tells_nothing_of_copies() -> None:
     slow = [dict.fromkeys(MS, 3.0), *falls(3, 19, **SLOW)]
     assert fit_lasting(run([falls(4, 20, **SLOW)]), run([slow], pulled=0.5)).copies is None
@@ -120,8 +130,9 @@ def test_a_machine_that_does_not_become_slower_has_factors_as_measured_and_never
 ) -> None:
     steps = [dict.fromkeys(MS, factor) for factor in (1.0, 1.0, *factors)]
     found = fit_lasting(run([steps]), run([steps], pulled=0.3))
-    measured = fmean(step["experts"] for step in steps[len(steps) // 2 :])
-    assert found.compute == pytest.approx(dict.fromkeys(MS, max(1.0, measured)))
+    starts = list(accumulate((step["experts"] for step in steps), initial=0.0))
+    later = [step["experts"] for step, start in zip(steps, starts, strict=False) if start >= starts[-1] / 2 - 1e-9]
+    assert found.compute == pytest.approx(dict.fromkeys(MS, max(1.0, fmean(later))))
     assert found.after_ms == pytest.approx(found.run_ms)
     assert found.copies == pytest.approx(1.0)
 
@@ -196,6 +207,19 @@ def test_a_machine_without_the_memory_goes_without_and_says_so() -> None:
     assert found is None
     assert note.startswith("not measured: steps that last (model = 'many small experts': 2 ranks on GPU 0 need")
     assert run_at_limit(calibration_plan("cpu", 2), refuse) == (None, ())
+
+
+def test_what_was_measured_before_is_not_lost_with_a_rank_that_fails_then() -> None:
+    runs = iter([run([falls(4, 20)])])
+
+    def fail(_: Scenario) -> Timeline:
+        for timeline in runs:
+            return timeline
+        raise RankFailed(1, "Traceback\n  a line of code\nOutOfMemoryError: CUDA out of memory\n", "a log")
+
+    found, (note,) = run_at_limit(calibration_plan("cuda", 2), fail)
+    assert found is None
+    assert note == "not measured: steps that last (rank 1: OutOfMemoryError: CUDA out of memory)"
 
 
 def test_progress_is_told_before_each_run() -> None:
