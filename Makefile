@@ -2,7 +2,8 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
+SOLUTIONS := $(wildcard notebooks/solutions/*.ipynb)
+NOTEBOOKS := $(wildcard notebooks/*.ipynb) $(SOLUTIONS)
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 # The first interpreter that is new enough; `make PYTHON=/path/to/python3.12 ...` picks another.
@@ -25,7 +26,7 @@ IN_VENV = PATH="$(CURDIR)/$(BIN):$$PATH"
 IN_TESTS = $(IN_VENV) PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test lint types unit notebooks test-browser bench-browser test-gpu format clean
+.PHONY: help setup lab trust test lint types unit notebooks test-browser bench-browser test-gpu format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -51,9 +52,13 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 		> $(VENV)/share/jupyter/lab/settings/overrides.json
 	@touch $@
 
-lab: $(VENV)/.ready  ## open the first notebook in JupyterLab
+lab: trust  ## open the first notebook in JupyterLab
 	$(IN_VENV) $(BIN)/jupyter lab $(AS_ROOT) --ServerApp.root_dir=$(CURDIR) \
 		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_ARGS)
+
+trust: $(VENV)/.ready
+	@# JupyterLab shows words instead of pictures where nobody on this machine has signed a notebook's outputs
+	@-$(BIN)/jupyter trust $(SOLUTIONS) >/dev/null
 
 test: lint types unit notebooks  ## everything that needs no GPU: lint, types, unit, property and notebook tests
 

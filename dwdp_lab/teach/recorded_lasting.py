@@ -28,10 +28,10 @@ def recorded_lasting() -> Gallery:
     rows = [(label, *_cells(row, file.runs, until_ms)) for label, row in zip(labels, predict_runs(file), strict=True)]
     workload = file.runs[0].scenario["workload"]
     words = (
-        f"{workload['steps']} steps in a row, {workload['tokens_per_rank']:,} tokens per rank: ms of the first step,\n"
-        f"of those from {until_ms / 2e3:.1f} to {until_ms / 1e3:.1f} s (later), and of all; tokens/s over DEP's,\n"
-        "later; SM clock and power of the whole run; memory of a rank by the ledger; the mean as predicted by a\n"
-        "profile calibrated on this pair (simulated)"
+        f"{workload['steps']} steps in a row, {workload['tokens_per_rank']:,} tokens per rank; ms per step: the first, "
+        f"those from {until_ms / 2e3:.1f} to {until_ms / 1e3:.1f} s (later), and\nthe mean of all, beside what a "
+        "profile calibrated on this pair predicts (simulated); / DEP: tokens/s over DEP's, later;\nMHz and W: SM clock "
+        "and power over the whole run; GB: memory of a rank by the ledger"
     )
     steps = {label: run.figures.steps_ms for label, run in zip(labels, file.runs, strict=True)}
     text = f"{file.shown_provenance}\n{words}\n\n{table(HEADER, rows)}"

@@ -40,19 +40,26 @@ def jupyterlab(folder: Path) -> Iterator[str]:
         end(process)
 
 
-def start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
-    """A server whose configuration, runtime files and log are in the folder."""
+def environment(folder: Path) -> dict[str, str]:
+    """That of a server whose configuration, signatures and runtime files are in the folder."""
     own = {
         "JUPYTER_CONFIG_DIR": folder / "config",
+        "JUPYTER_DATA_DIR": folder / "data",
         "JUPYTER_RUNTIME_DIR": folder / "runtime",
         "JUPYTERLAB_SETTINGS_DIR": folder / "settings",
         "JUPYTERLAB_WORKSPACES_DIR": folder / "workspaces",
         "IPYTHONDIR": folder / "ipython",
     }
-    environment = {**os.environ, **{name: str(path) for name, path in own.items()}}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, **{name: str(place) for name, place in own.items()}, "PYTHONPATH": path}
+
+
+def start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    """A server whose files and log are in the folder."""
     with (folder / "log").open("wb") as log:
-        return subprocess.Popen(command, env=environment, cwd=folder / "root", stdout=log, stderr=subprocess.STDOUT)
+        return subprocess.Popen(
+            command, env=environment(folder), cwd=folder / "root", stdout=log, stderr=subprocess.STDOUT
+        )
 
 
 def running_server(folder: Path, process: subprocess.Popen[bytes]) -> dict[str, str]:
