@@ -8,6 +8,7 @@ from typing import Any
 
 from dwdp_lab.scenario.errors import ScenarioError, nearest
 from dwdp_lab.scenario.shipped import shipped
+from dwdp_lab.timeline.words import wrapped
 
 COPIES = "h100-pair-copies"
 """Copies between and within two H100s."""
@@ -24,10 +25,10 @@ def recorded(name: str) -> dict[str, Any]:
 
 
 def provenance_of(name: str) -> str:
-    """Device, versions, date and who measured, in one line."""
+    """Device, versions, date and who measured."""
     fields = recorded(name)
     versions = ", ".join(f"{library} {version}" for library, version in fields["versions"].items())
-    return (
+    return wrapped(
         f"recorded {fields['date']} on {fields['device']} (driver {fields['driver']}, {versions}); {fields['source']}"
     )
 

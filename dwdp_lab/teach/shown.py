@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from dwdp_lab.timeline.words import wrapped
 from dwdp_lab.view.charts.chart import Chart
 from dwdp_lab.view.charts.heat_map import HeatMap
 from dwdp_lab.view.picture import Picture
@@ -16,7 +17,7 @@ class Text(str):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        return str(self)
+        return wrapped(self)
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,12 @@ class Shown:
     picture: Picture | None = None
 
     def __repr__(self) -> str:
-        return self.words
+        return wrapped(self.words)
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
-        print(self.words)
+        print(repr(self))
         if self.picture is not None:
             display(self.picture)  # type: ignore[no-untyped-call]
 
@@ -45,12 +46,12 @@ class Gallery:
     pictures: tuple[Chart | HeatMap, ...] = ()
 
     def __repr__(self) -> str:
-        return self.words
+        return wrapped(self.words)
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
-        print(self.words)
+        print(repr(self))
         for picture in self.pictures:
             display(picture)  # type: ignore[no-untyped-call]
 

@@ -9,7 +9,7 @@ from dwdp_lab.timeline.metrics import Metrics, metrics
 from dwdp_lab.timeline.palette import strategy_name, style
 from dwdp_lab.timeline.segments import COPY_KINDS, STATES, TOKEN_KINDS, WAIT_KIND, State
 from dwdp_lab.timeline.span import Timeline
-from dwdp_lab.timeline.words import figures
+from dwdp_lab.timeline.words import figures, wrapped
 
 NOTEWORTHY_PCT = 1.0
 """Differences below this share (of the step, or of a kind's own time) stay out of the sentence."""
@@ -35,7 +35,7 @@ class Comparison:
     words: str
 
     def __str__(self) -> str:
-        return self.words
+        return wrapped(self.words)
 
 
 def compare(run: Timeline, baseline: Timeline) -> Comparison:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 from dwdp_lab.timeline.metrics import StepTime
+
+WIDE, COLUMNS = 120, 110
+"""Of a line that is wider, notebooks break words where their own width ends."""
 
 
 def figures(value: float, digits: int = 3) -> str:
@@ -41,3 +46,11 @@ def summary(values: StepTime) -> str:
     named = [f"{name} {values.share(ms):.1f} %" for name, ms in parts.items() if values.share(ms) >= 0.05]
     spent = ", ".join(["compute " + f"{values.share(values.compute_ms):.1f} %", *named])
     return f"step {figures(values.step_ms)} ms: {spent}; {figures(values.tokens_per_s)} tokens/s per rank"
+
+
+def wrapped(text: str) -> str:
+    """The text with its wide lines broken between words, but for those of tables, which have columns."""
+    return "\n".join(
+        line if len(line) <= WIDE or "  " in line.strip() else fill(line, COLUMNS, break_on_hyphens=False)
+        for line in text.split("\n")
+    )

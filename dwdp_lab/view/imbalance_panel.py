@@ -14,6 +14,7 @@ from dwdp_lab.simulate.run import run_sim
 from dwdp_lab.timeline.compare import compare
 from dwdp_lab.timeline.metrics import metrics
 from dwdp_lab.timeline.span import Timeline
+from dwdp_lab.timeline.words import wrapped
 from dwdp_lab.view.picture import Picture, timeline_picture
 from dwdp_lab.view.timeline_plot import timeline_figure, update_timeline_figure
 
@@ -97,7 +98,7 @@ class ImbalancePanel:
     @property
     def words(self) -> str:
         """What the panel says below the figure."""
-        return self.shown.words
+        return wrapped(self.shown.words)
 
     def picture(self) -> Picture:
         """What is shown now as an SVG, for where widgets do not work."""

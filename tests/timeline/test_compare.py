@@ -9,6 +9,7 @@ import pytest
 from dwdp_lab.timeline.compare import compare, kind_times_ms
 from dwdp_lab.timeline.segments import STATES
 from dwdp_lab.timeline.span import Span, Timeline
+from dwdp_lab.timeline.words import wrapped
 
 DEP = Timeline(
     (
@@ -40,7 +41,7 @@ DWDP = Timeline(
 def test_the_sentence_says_what_changed_and_by_how_much() -> None:
     found = compare(DWDP, DEP)
     assert found.speed_up == pytest.approx(8 / 5.5)
-    assert str(found) == found.words
+    assert str(found) == wrapped(found.words), "printed, it has lines of a notebook's width"
     assert found.words == (
         "DWDP is 1.45 x DEP: of the step, 25.0 % less waiting on peers, 12.5 % less communication "
         "and 5.9 % more exposed copy; attention 3 % slower"

@@ -55,7 +55,7 @@ def test_any_machine_may_make_the_timelines() -> None:
 
     panel = ImbalancePanel(SCENARIO, run)
     panel.slider.value = 0.2
-    assert "DWDP is 1.00 x DEP. (measured, made by hand)" in panel.words
+    assert "DWDP is 1.00 x DEP. (measured, made by hand)" in panel.words.replace("\n", " ")
 
 
 @settings(max_examples=20)
