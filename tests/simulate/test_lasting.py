@@ -135,7 +135,7 @@ def test_a_factor_below_one_is_refused(field: str, tmp_path: Path) -> None:
     assert load_hardware(str(file)) == knows_lasting(H200)
     number["value"] = 0.99
     file.write_text(json.dumps(profile))
-    with pytest.raises(ScenarioError, match=rf"hardware\.reached\.lasting\.{field} = 0\.99"):
+    with pytest.raises(ScenarioError, match=rf"hardware\.reached\.lasting\.{field} = 0\.99: must be at least 1"):
         load_hardware(str(file))
 
 
@@ -150,6 +150,7 @@ def test_a_prediction_tells_of_steps_that_last_where_nobody_said_which_it_is_of(
         (knows_lasting(H200), REALISTIC),
         (knows_lasting(H200), replace(REALISTIC, power=False)),
         (knows_lasting(H200, {"experts": 1.004}), None),
+        (knows_lasting(H200, {}, copies=1.04), None),
         (H200, None),
     ):
         told = predict(scenario, profile, sizes=(2,), physics=physics).provenance

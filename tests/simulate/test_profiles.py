@@ -97,14 +97,27 @@ def test_what_calibrate_wrote_as_json_is_read_for_its_profile(tmp_path: Path) ->
 
 def test_a_file_that_holds_no_object_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "profile.json"
-    for text, says in (("[1]", "needs a JSON object"), ("{", "is not JSON")):
+    for text, says in (
+        ("[1]", r"needs a JSON object\. Begin with a file of data/hardware/"),
+        ("{", "is not JSON"),
+    ):
         file.write_text(text, encoding="utf-8")
-        with pytest.raises(ScenarioError, match=says):
+        with pytest.raises(ScenarioError, match=rf"(?s)^hardware = '.*{says}"):
             load_hardware(str(file))
 
 
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_no_number_of_a_profile_is_nought_or_less(value: float, tmp_path: Path) -> None:
+    file = tmp_path / "profile.json"
+    profile = load_hardware("h200").model_dump(mode="json", exclude_none=True)
+    profile["reached"]["link"]["value"] = value
+    file.write_text(json.dumps(profile))
+    with pytest.raises(ScenarioError, match=rf"reached\.link\.value = {value:.1f}: must be a number above 0"):
+        load_hardware(str(file))
+
+
 def test_an_unknown_profile_is_refused() -> None:
-    with pytest.raises(ScenarioError, match="Did you mean 'mi300x'"):
+    with pytest.raises(ScenarioError, match=r"^hardware = 'mi300': .*Did you mean 'mi300x'"):
         load_hardware("mi300")
     with pytest.raises(ScenarioError, match="Did you mean 'h200'"):
         load_hardware("H200")

@@ -283,6 +283,8 @@ def test_what_lasts_is_in_the_profile_with_how_it_was_measured() -> None:
         assert "measured on 2 cpu ranks on a machine made up" in number.source
         assert "2 steps in a row, 1862 ms" in number.source
     assert "within the first 40 ms; replicated" in lasting.compute["experts"].source
+    assert "dwdp over replicated, while pulls ran" in lasting.copies.source
+    assert ": the first step nearer to those of the second half" in lasting.after_ms.source
     without = replace(found, lasting=fit._replace(copies=None))
     reached = calibrated_profile(_samples(), without, WHERE, 16e9).reached
     assert reached is not None

@@ -65,6 +65,8 @@ def test_every_kind_has_its_factor_and_the_time_is_that_of_the_first_slower_step
     assert found.compute == pytest.approx(SLOW)
     assert found.after_ms == pytest.approx(70.0), "80 ms on one rank, 60 on the other"
     assert found.copies is None, "nothing was pulled"
+    faster = run([falls(4, 20, **dict.fromkeys(MS, 0.9))] * 2)
+    assert fit_lasting(run([falls(4, 20)] * 2), faster).copies is None, "nor does a faster run without pulls tell"
     slower = LAYERS * (3.75 + 1.0 + 6.6)
     assert found.step_ms["dwdp"] == pytest.approx([20.0] * 4 + [slower] * 16)
     assert found.step_ms["replicated"][3] == pytest.approx((20.0 + slower) / 2)
@@ -87,6 +89,51 @@ def test_cool_is_what_ends_within_forty_milliseconds_and_at_least_the_first_step
     found = fit_lasting(run([long]), run([long]))
     assert found.compute == pytest.approx(dict.fromkeys(MS, 1.1))
     assert found.after_ms == pytest.approx(200.0)
+
+
+def test_cool_is_the_mean_of_all_steps_that_end_by_then() -> None:
+    """The second step ends after 39 ms in one run, after 40.2 ms in the other."""
+    for second, cool in ((0.95, 0.975), (1.01, 1.0)):
+        steps = [dict.fromkeys(MS, factor) for factor in (1.0, second, *[1.17] * 18)]
+        assert fit_lasting(run([steps]), run([steps])).compute == pytest.approx(dict.fromkeys(MS, 1.17 / cool))
+
+
+def test_a_long_first_step_is_not_taken_for_one_that_lasts() -> None:
+    steps = [dict.fromkeys(MS, factor) for factor in (1.1, 0.89, 1.0, *[1.06] * 17)]
+    found = fit_lasting(run([steps]), run([steps]))
+    assert found.after_ms == pytest.approx(59.8), "the fourth is the first of those"
+
+
+def test_of_two_long_steps_the_second_is_the_one_that_lasts() -> None:
+    """It begins before half of the time."""
+    steps = [dict.fromkeys(MS, factor) for factor in (10.0, 12.0)]
+    assert fit_lasting(run([steps]), run([steps])).compute == pytest.approx(dict.fromkeys(MS, 1.2))
+
+
+def shifted(timeline: Timeline, later_us: Sequence[float]) -> Timeline:
+    """Every rank begins so much later; spans of the last step and layer come first."""
+    spans = [
+        span._replace(start_us=span.start_us + later_us[span.rank], end_us=span.end_us + later_us[span.rank])
+        for span in reversed(timeline.spans)
+    ]
+    return replace(timeline, spans=tuple(spans))
+
+
+def test_neither_when_a_rank_begins_nor_the_order_of_spans_matters() -> None:
+    replicated = run([falls(4, 20, **SLOW), falls(3, 20, **SLOW)])
+    dwdp = run([falls(4, 20, attention=1.3, experts=1.15)] * 2, pulled=0.5)
+    usual = fit_lasting(replicated, dwdp)
+    later = fit_lasting(shifted(replicated, (7_000.0, 90_000.0)), shifted(dwdp, (120_000.0, 500.0)))
+    assert later.compute == pytest.approx(usual.compute)
+    assert later.copies == pytest.approx(usual.copies)
+    assert (later.after_ms, later.run_ms) == pytest.approx((usual.after_ms, usual.run_ms))
+    assert later.step_ms == {name: pytest.approx(steps) for name, steps in usual.step_ms.items()}
+
+
+def test_a_kind_that_nobody_computes_has_no_factor() -> None:
+    whole = run([falls(4, 20, **SLOW)])
+    without = replace(whole, spans=tuple(span for span in whole.spans if span.kind != "route"))
+    assert fit_lasting(without, without).compute == pytest.approx({"attention": 1.25, "experts": 1.1})
 
 
 def test_copies_are_what_dwdp_loses_more_by_the_time_that_pulls_run() -> None:

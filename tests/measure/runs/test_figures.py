@@ -11,7 +11,7 @@ from dwdp_lab.measure.runs.figures import Figures
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.run import run_sim
 from dwdp_lab.timeline.compare import kind_times_ms
-from dwdp_lab.timeline.metrics import metrics
+from dwdp_lab.timeline.metrics import metrics, step_times_ms
 from dwdp_lab.timeline.span import Timeline
 
 
@@ -33,6 +33,9 @@ def test_figures_are_those_of_a_timeline(timeline: Timeline) -> None:
     )
     assert kept.kind_ms == pytest.approx(kind_times_ms(timeline), rel=1e-5)
     assert {"attention", "experts", "pull"} <= set(kept.kind_ms)
+    assert list(kept.kind_ms) == sorted(kept.kind_ms)
+    assert kept.steps_ms == pytest.approx(step_times_ms(timeline), rel=1e-5)
+    assert sum(kept.steps_ms) / len(kept.steps_ms) == pytest.approx(kept.step_ms, rel=1e-5)
     assert kept.gpu is None
 
 
@@ -59,6 +62,22 @@ def test_the_middle_is_each_number_s_median(timeline: Timeline) -> None:
     assert middle.gpu is not None
     assert (middle.gpu.looks, middle.gpu.sm_mhz, middle.gpu.power_w) == (2, 1000.0, None)
     assert Figures.middle([fast]).gpu is None
+
+
+def test_the_middle_of_single_steps_is_each_step_s_median(timeline: Timeline) -> None:
+    base = Figures.of(timeline)
+    repeats = [base.model_copy(update={"steps_ms": steps}) for steps in ([9.0, 2.0], [5.0, 1.0], [1.0, 3.0])]
+    assert Figures.middle(repeats).steps_ms == [5.0, 2.0]
+    old = base.model_copy(update={"steps_ms": []})  # of a file of an earlier version
+    assert Figures.middle([*repeats, old]).steps_ms == []
+
+
+def test_a_kind_that_a_repeat_does_not_have_took_it_no_time(timeline: Timeline) -> None:
+    base = Figures.of(timeline)
+    repeats = [base.model_copy(update={"kind_ms": kinds}) for kinds in ({"pull": 4.0}, {"merge": 2.0})]
+    middle = Figures.middle(repeats)
+    assert middle.kind_ms == {"merge": 1.0, "pull": 2.0}
+    assert list(middle.kind_ms) == ["merge", "pull"]
 
 
 POSITIVE = st.floats(1e-3, 1e6)
