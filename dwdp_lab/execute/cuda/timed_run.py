@@ -89,7 +89,7 @@ def timed_run(session: RankSession, machine: RankMachine, ops: int, queue: Calla
 def is_paced(queued_us: float, run_us: float, ops: int) -> bool:
     """Whether the GPU waited for the host in a run of so many operations: then it ends soon after its last operation
     was queued, `queued_us` after its start, while a host that is ahead has filled the streams' queues by then."""
-    return queued_us > 0.0 and run_us - queued_us < run_us * min(1.0 / LAST_PART, OPS_LEFT / max(1, ops))
+    return run_us - queued_us < run_us * min(1.0 / LAST_PART, OPS_LEFT / max(1, ops))
 
 
 def common_start(session: RankSession, ops: int) -> int:
