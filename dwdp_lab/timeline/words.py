@@ -51,6 +51,8 @@ def summary(values: StepTime) -> str:
 def wrapped(text: str) -> str:
     """The text with its wide lines broken between words, but for those of tables, which have columns."""
     return "\n".join(
-        line if len(line) <= WIDE or "  " in line.strip() else fill(line, COLUMNS, break_on_hyphens=False)
+        line
+        if len(line) <= WIDE or "  " in line.strip()
+        else fill(line, COLUMNS, break_on_hyphens=False, break_long_words=False)
         for line in text.split("\n")
     )

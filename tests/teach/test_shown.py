@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from dwdp_lab.teach.shown import Gallery, Shown, Text, table
 from dwdp_lab.timeline.words import COLUMNS, WIDE, wrapped
+from dwdp_lab.view.charts.step_times import step_times
 
 SENTENCE = (
     "Of a line that is wider than a notebook, words are broken in the middle: arXiv 2604.01621, section 4.3.2. " * 3
@@ -33,10 +34,40 @@ def test_tables_and_code_keep_their_lines() -> None:
     assert wrapped(code) == code
 
 
-@given(st.text(st.sampled_from("ab \n"), max_size=600))
+def test_the_first_column_of_a_table_is_to_the_left_and_the_others_to_the_right() -> None:
+    assert table(("a", "bb", "c"), [("xxx", 1, ""), ("y", 333, 4.5)]) == "a     bb    c\nxxx    1\ny    333  4.5"
+
+
+@given(st.text(st.sampled_from("ab- \n"), max_size=600))
 def test_no_word_is_lost_or_broken(text: str) -> None:
-    whole = "".join(text.split("\r"))
-    assert wrapped(whole).split() == whole.split() or max(map(len, whole.split())) > COLUMNS
+    assert wrapped(text).split() == text.split()
+
+
+def test_an_address_longer_than_a_line_can_still_be_copied() -> None:
+    address = "https://example.org/" + "all-in-one-word/" * 10
+    assert len(address) > WIDE
+    assert wrapped(f"See {address} of it.").splitlines() == ["See", address, "of it."]
+
+
+def test_no_line_is_joined_to_the_next() -> None:
+    lines = ["a short one", "", "another " * 14, "x"]
+    assert wrapped("\n".join(lines)).split("\n") == lines
+
+
+@pytest.mark.parametrize("pictures", [0, 1, 2])
+def test_a_cell_shows_the_words_and_then_every_picture(
+    pictures: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    charts = tuple(step_times({"a": [float(number + 1)]}) for number in range(pictures))
+    displayed: list[object] = []
+    monkeypatch.setattr("IPython.display.display", displayed.append)
+    Gallery("Said.", charts)._ipython_display_()
+    assert capsys.readouterr().out == "Said.\n"
+    assert displayed == list(charts)
+    if pictures < 2:
+        Shown("Said.", *charts)._ipython_display_()
+        assert capsys.readouterr().out == "Said.\n"
+        assert displayed == [*charts, *charts]
 
 
 @given(st.text(st.sampled_from("ab \n"), max_size=WIDE))
