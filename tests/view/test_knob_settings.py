@@ -219,3 +219,16 @@ def test_physics_are_all_effects_or_all_but_one_and_steps_that_last_where_the_pr
     assert [choice.value for choice in choices(knows, "physics")] == ["bound", "realistic", "lasting", *without]
     missing = Settings.of(Scenario.create(hardware=str(tmp_path / "none.json")))
     assert [choice.value for choice in choices(missing, "physics")] == offered
+
+
+def test_physics_of_steps_that_last_are_all_effects_where_the_profile_does_not_know_them(tmp_path: Path) -> None:
+    """Not the data sheet's limit, which is what is offered first."""
+    file = tmp_path / "profile.json"
+    file.write_text(knows_lasting(load_hardware("h200")).model_dump_json(exclude_none=True))
+    now = Settings.of(Scenario.create(hardware=str(file)))
+    now.set("physics", "lasting")
+    assert value(now, "physics") == "lasting"
+    now.set("hardware", "h100")
+    assert value(now, "physics") == "realistic"
+    now.set("hardware", str(file))
+    assert value(now, "physics") == "lasting"

@@ -50,6 +50,10 @@ SIZES = {
 }
 
 
+_NEAREST = {"lasting": "realistic"}
+"""What stands for a word where it is not offered, if not the first that is."""
+
+
 def choices(settings: Settings, name: str) -> tuple[Choice, ...]:
     """What a knob offers now; empty for one that takes any text."""
     make = _OFFERS.get(name)
@@ -64,7 +68,7 @@ def value(settings: Settings, name: str) -> Any:
         return wish
     numbers = [other for other in offered if _is_number(other)]
     if not numbers or not _is_number(wish) or (None in offered and wish < min(numbers)):
-        return offered[0]
+        return _NEAREST.get(wish, offered[0])
     return min(numbers, key=lambda other: abs(other - wish))
 
 
