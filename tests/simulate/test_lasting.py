@@ -109,10 +109,10 @@ def test_pulls_beside_compute_cost_more_in_steps_that_last() -> None:
     assert 1.01 < longer("dwdp") < 1.04
 
 
-@pytest.mark.parametrize("profile", ["laptop", "h100"])
+@pytest.mark.parametrize(("profile", "of"), [("laptop", "what the machine reaches"), ("h100", "steps that last")])
 @pytest.mark.parametrize("physics", [LASTING, Physics(lasting=True)])
-def test_a_profile_that_says_nothing_of_steps_that_last_has_none(profile: str, physics: Physics) -> None:
-    with pytest.raises(ScenarioError, match=rf"hardware = '{profile}'.*calibrate this machine"):
+def test_a_profile_that_says_nothing_of_steps_that_last_has_none(profile: str, of: str, physics: Physics) -> None:
+    with pytest.raises(ScenarioError, match=rf"^hardware = '{profile}': .*nothing of {of}.*calibrate this machine"):
         run_sim(Scenario.create(), hardware=load_hardware(profile), physics=physics)
 
 
@@ -166,7 +166,9 @@ def test_no_step_is_called_cool_in_silence_that_takes_longer_than_a_gpu_stays_co
     scenario = Scenario.create(model="tiny", workload={"steps": 1})
     shortest = min(one.step_ms for one in predict(scenario, knows_lasting(H200), sizes=(2,)).strategies.values())
     for after_ms, longer in ((0.9 * shortest, True), (1.1 * shortest, False)):
-        note = predict(scenario, knows_lasting(H200, after_ms=after_ms), sizes=(2,)).provenance["lasting"]
+        profile = knows_lasting(H200, {"attention": 1.25, "experts": 1.5}, after_ms=after_ms)
+        note = predict(scenario, profile, sizes=(2,)).provenance["lasting"]
+        assert "takes up to 50 % longer to compute" in note
         assert ("ms of full load, less than any of these steps takes, this machine" in note) is longer
 
 

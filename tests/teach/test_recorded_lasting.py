@@ -21,6 +21,10 @@ NAMES = ["replicated", "dep", "dwdp", LATE, KEPT]
 def rows() -> dict[str, list[float]]:
     """The table's numbers by strategy."""
     lines = repr(recorded_lasting()).splitlines()
+    heads = [head.strip() for head in lines[lines.index("") + 1].split("  ") if head.strip()]
+    assert " | ".join(heads) == (
+        "strategy | GB | first | / replicated | later | / replicated | / DEP | MHz | W | mean | predicted"
+    )
     found = {}
     for line in lines[lines.index("") + 2 :]:
         name, *numbers = (cell.strip() for cell in line.split("  ") if cell.strip())

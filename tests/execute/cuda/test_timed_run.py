@@ -68,7 +68,7 @@ def test_a_run_counts_from_the_gate_and_takes_until_its_last_lane_has_ended() ->
 
 @pytest.mark.parametrize(
     ("queued_us", "ops", "notes"),
-    [(-100.0, 1, ()), (850.0, 1, ()), (920.0, 1, (PACED,)), (920.0, 5_000, ()), (995.0, 5_000, (PACED,))],
+    [(-100.0, 1, ()), (899.5, 1, ()), (920.0, 1, (PACED,)), (920.0, 5_000, ()), (995.0, 5_000, (PACED,))],
 )
 def test_a_run_says_when_the_host_set_its_pace(queued_us: float, ops: int, notes: tuple[str, ...]) -> None:
     assert timed(queued_us).notes(DEVICE, ops) == notes

@@ -164,6 +164,8 @@ def test_what_lasts_is_what_both_runs_did_in_the_second_half_of_the_same_time() 
     shorter = run([falls(3, 20, **SLOW)])
     assert fit_lasting(longer, shorter).compute == pytest.approx(SLOW)
     assert fit_lasting(shorter, longer).compute == pytest.approx(SLOW)
+    late_us = (300_000.0,)
+    assert fit_lasting(shifted(longer, late_us), shifted(shorter, late_us)).compute == pytest.approx(SLOW)
 
 
 def test_a_disturbed_run_tells_nothing_of_copies() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dwdp_lab.execute.gpu_sample import GpuSample
@@ -109,6 +109,15 @@ def test_a_blend_lies_between_its_parts(cool: Figures, lasting: Figures, share: 
         assert ms == pytest.approx(share * cool.kind_ms.get(kind, 0.0) + (1 - share) * lasting.kind_ms.get(kind, 0.0))
 
 
+def some(step_ms: float, tokens_per_s: float, **kinds: float) -> Figures:
+    return Figures(step_ms=step_ms, tokens_per_s=tokens_per_s, kind_ms=kinds, **dict.fromkeys(PARTS, 0.1))
+
+
+UNEVEN = some(7.31, 24220.43, pull=0.1, merge=0.3), some(48.41, 29592.25, attention=0.7)
+"""Of both the product of step and rate, divided by the step again, is another number than the rate."""
+
+
+@example(*UNEVEN)
 @given(SOME, SOME)
 def test_a_blend_of_one_part_alone_is_that_part(cool: Figures, lasting: Figures) -> None:
     for share, part, other in ((1.0, cool, lasting), (0.0, lasting, cool)):
@@ -117,6 +126,7 @@ def test_a_blend_of_one_part_alone_is_that_part(cool: Figures, lasting: Figures)
         assert blend == part.model_copy(update={"kind_ms": part.kind_ms | absent})
 
 
+@example(some(1.0, 8.0), 2.0, 40, 1)
 @given(SOME, st.floats(1.0, 2.0), st.integers(0, 60), st.integers(1, 60))
 def test_a_blend_is_the_mean_over_the_steps_and_counts_the_same_tokens(
     cool: Figures, longer: float, of_cool: int, of_lasting: int
@@ -130,7 +140,10 @@ def test_a_blend_is_the_mean_over_the_steps_and_counts_the_same_tokens(
     assert blend.tokens_per_s == pytest.approx(steps * cool.tokens_per_s * cool.step_ms / run_ms)
 
 
-def test_what_sensors_said_is_in_no_blend(timeline: Timeline) -> None:
+def test_what_sensors_said_and_single_steps_are_in_no_blend(timeline: Timeline) -> None:
     looked = Figures.of(timeline, [[look(0.0, 1000.0, None)]])
     assert looked.gpu is not None
-    assert Figures.blend(looked, looked, 0.5).gpu is None
+    assert looked.steps_ms
+    blend = Figures.blend(looked, looked, 0.5)
+    assert (blend.gpu, blend.steps_ms) == (None, [])
+    assert list(Figures.blend(*UNEVEN, 0.5).kind_ms) == ["attention", "merge", "pull"]

@@ -18,7 +18,7 @@ from dwdp_lab.measure.runs.strategies_run import Sitting, simulate_grid
 from dwdp_lab.scenario.errors import ScenarioError
 from dwdp_lab.scenario.scenario import Scenario
 from dwdp_lab.simulate.hardware import Hardware, load_hardware
-from dwdp_lab.simulate.physics import LASTING, REALISTIC
+from dwdp_lab.simulate.physics import BOUND, LASTING, REALISTIC
 from dwdp_lab.simulate.run import run_sim
 from dwdp_lab.view.charts.predicted_measured import predicted_measured
 
@@ -139,6 +139,11 @@ def test_a_gpus_run_is_cool_for_as_long_as_the_profile_says_and_then_lasts(
         (measured(), H100),
     ):
         assert predicted_figures(file, scenario, hardware) == cool
+
+
+def test_a_gpus_run_is_predicted_by_a_data_sheet_too() -> None:
+    found = predicted_figures(measured(), BASE, load_hardware("mi300x"))
+    assert found == Figures.of(run_sim(BASE, hardware=load_hardware("mi300x"), physics=BOUND))
 
 
 def test_a_profile_that_knows_of_steps_that_last_predicts_longer_runs() -> None:
