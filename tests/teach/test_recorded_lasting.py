@@ -46,7 +46,8 @@ def test_every_run_stands_with_its_first_and_later_steps() -> None:
         assert gpu is not None
         assert numbers[6:8] == [pytest.approx(gpu.sm_mhz, abs=0.6), pytest.approx(gpu.power_w, abs=0.6)]
         assert numbers[8] == pytest.approx(run.figures.step_ms, abs=6e-3)
-    for name, numbers in found.items():
+    for (name, numbers), run in zip(found.items(), runs, strict=True):
+        assert numbers[2] == pytest.approx(run.figures.steps_ms[0] / runs[0].figures.steps_ms[0], abs=6e-4)
         assert numbers[4] == pytest.approx(later[name] / later["replicated"], abs=6e-4)
         assert numbers[5] == pytest.approx(later["dep"] / later[name], abs=6e-4)
 
