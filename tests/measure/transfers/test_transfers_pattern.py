@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from dwdp_lab.measure.transfers import transfers_pattern
 from dwdp_lab.measure.transfers.transfers_pattern import GUARD, WrongBytes, check_received, expected_bytes, fill
 from dwdp_lab.program.pull_plan import Slice
 
@@ -80,6 +83,19 @@ def splitmix(rank: int, place: int) -> int:
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & whole
     mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & whole
     return mixed ^ (mixed >> 31)
+
+
+def test_memory_larger_than_what_is_written_or_compared_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filled and compared piece by piece, it holds the same, and a wrong byte is named where it lies."""
+    monkeypatch.setattr(transfers_pattern, "_CHUNK", 1000)
+    monkeypatch.setattr(transfers_pattern, "_COMPARED", 1000)
+    assert torch.equal(memory(1), SOURCES[1])
+    assert check_received(received(), SLICES, SOURCES, SCRUBBED) == 2000 + 3000 + 4096
+    target = received()
+    for place in (5000 + 4095, 5000 + 2500):  # the first difference is told
+        target[GUARD + place] = int(target[GUARD + place]) ^ 1
+    with pytest.raises(WrongBytes, match=rf"^byte 2500 of {re.escape(str(SLICES[2]))} is \d+, its source holds \d+$"):
+        check_received(target, SLICES, SOURCES, SCRUBBED)
 
 
 @given(st.integers(0, 2), st.integers(0, BYTES - 1))
