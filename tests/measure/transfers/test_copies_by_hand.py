@@ -25,12 +25,15 @@ def gpus(ranks: int, *ways: Way) -> Machine:
 
 
 def made_up(machine: Machine, options: CopyOptions) -> Measured:
-    """Three repeats. The n-th case takes n + 1 us and a rank's number more each time; issuing takes as many ns."""
+    """Three repeats, of which the n-th case takes n + 1 us, twice and three times as much; issuing as many ns.
+
+    A rank begins as many us before zero as its number says, and ends as many later than that.
+    """
     cases = copy_cases(machine, options)
 
     def samples(rank: int) -> tuple[Sample, ...]:
         return tuple(
-            Sample(number, repeat, 0.0, (number + 1) * (1 + repeat) + rank, (number + 1) * (1 + repeat) / 1e3, 0.0)
+            Sample(number, repeat, -rank, (number + 1) * (1 + repeat) + rank, (number + 1) * (1 + repeat) / 1e3, 0.0)
             for number, case in enumerate(cases.values())
             if case.slices[rank]
             for repeat in (2, 0, 1)
@@ -120,8 +123,8 @@ def test_a_record_of_gpus() -> None:
     record = copies_record(measured, options, "dwdp-lab bench copies")
 
     def median_us(*key: str | int | bool | None, last: int = 0) -> float:
-        """All begin at 0, so the last rank that copies counts; of three repeats the one in the middle."""
-        return 2 * (measured.number[key] + 1) + last
+        """The last rank that copies is the first to begin and the last to end; of three repeats the one in between."""
+        return 2 * (measured.number[key] + 1) + 2 * last
 
     sizes = [64 * KIB, 256 * KIB, 300 * KIB]
     assert record["one_copy"]["median_us"] == [median_us("one", size) for size in sizes]
