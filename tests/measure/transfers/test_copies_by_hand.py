@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -12,8 +12,8 @@ from dwdp_lab.measure.transfers.contention_cases import ContentionOptions, conte
 from dwdp_lab.measure.transfers.copies import copies_record
 from dwdp_lab.measure.transfers.copies_cases import CopyOptions, copy_cases, cut
 from dwdp_lab.measure.transfers.pulled_layer import pulled_layer
-from dwdp_lab.measure.transfers.transfers import ON_CPU, About, Plan, Report, Sample, Way
-from dwdp_lab.measure.transfers.transfers_measured import Machine, Measured, gbps, measure, spread
+from dwdp_lab.measure.transfers.transfers import ABOUT, JOB, ON_CPU, About, Plan, Report, Sample, Way
+from dwdp_lab.measure.transfers.transfers_measured import EVICT, Machine, Measured, gbps, measure, spread
 from dwdp_lab.program.pull_plan import Slice, pull_plan
 from dwdp_lab.scenario.errors import ScenarioError
 
@@ -177,3 +177,27 @@ def test_ranks_copy_in_the_ways_that_all_of_them_have() -> None:
     one, other = gpus(1, "plain", "batched", "source").abouts[0], gpus(1, "source", "plain").abouts[0]
     assert Machine("cuda", (one, other), 0.0).ways == ("plain", "source")
     assert Machine("cuda", (one, one, other), 0.0).ways == ("plain", "source")
+
+
+def test_what_ranks_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Answering:
+        size = 2
+
+        def perform(self, job: str, told: object, progress: object = None) -> list[Any]:
+            asked.append((job, told, progress))
+            return [ON_CPU] * 2 if job == ABOUT else [Report((), (f"rank {rank}",), 0.0, 0) for rank in range(2)]
+
+    asked: list[tuple[str, Any, object]] = []
+    ranks: Any = Answering()
+    monkeypatch.setattr("os.getloadavg", lambda: (1.0, 5.0, 15.0))
+    options, heard = CopyOptions(64 * KIB, 64 * KIB, repeats=4, seed=9), lambda *_: None
+    measured = measure(ranks, "cpu", options, lambda machine: copy_cases(machine, options), heard)
+    (about, name, _), (job, plan, told) = asked
+    assert (about, name, job, told) == (ABOUT, "cpu", JOB, heard)
+    assert (plan.machine, plan.repeats, plan.seed, plan.evict_bytes) == ("cpu", 4, 9, EVICT["cpu"])
+    assert (measured.machine, measured.plan) == (Machine("cpu", (ON_CPU,) * 2, load=1.0), plan)
+    assert [report.notes for report in measured.reports] == [("rank 0",), ("rank 1",)]
+    cases = copy_cases(measured.machine, options)
+    assert {key: plan.cases[number] for key, number in measured.number.items()} == cases
+    measure(ranks, "cpu", options._replace(evict_bytes=0), lambda machine: copy_cases(machine, options))
+    assert asked[-1][1].evict_bytes == 0
