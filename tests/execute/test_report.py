@@ -43,9 +43,9 @@ def test_a_span_says_what_its_operation_moved_and_computed() -> None:
     assert pull.pull is not None
     assert span_of(1, pull, 2.0, 5.0) == Span(1, "copy", "pull", 0, pull.layer, 2.0, 5.0, pull.pull.nbytes, 0.0)
     # one that pulls what was routed knows only afterwards, and may have pulled nothing
-    assert [span_of(1, pull, 2.0, 5.0, known).nbytes for known in (1000.0, 0.0)] == [1000.0, 0.0]
-    (span,) = spans_of(1, [pull], [(2.0, 5.0)], {(0, None, pull.layer): 77.0, (0, None, pull.layer + 1): 5.0})
-    assert span.nbytes == 77.0
+    assert [span_of(1, pull, 2.0, 5.0, moved).nbytes for moved in (1000.0, 0.0)] == [1000.0, 0.0]
+    known = {(0, None, pull.layer): 77.0, (0, None, pull.layer + 1): 5.0}
+    assert spans_of(1, [pull], [(2.0, 5.0)], known) == (span_of(1, pull, 2.0, 5.0, 77.0),)
     experts = next(op for op in build(work)[1].ops if op.kind == "experts")
     computed = span_of(1, experts, 0.0, 1.0)
     assert computed.flops == sum(part.flops for part in experts.work) > 0

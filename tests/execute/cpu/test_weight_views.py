@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,14 @@ def check_all_layers(work: Scenario) -> None:
             slices = pull_plan(work, rank).slices
             with staging_of(work, rank, shard) as staging:
                 layers, slots = range(shape.dense_layers, shape.layers), work.strategy.slots
-                for filled in (layers[first : first + slots] for first in range(0, len(layers), slots)):
-                    for slot, layer in enumerate(filled):
+                for first, step in product(range(0, len(layers), slots), range(2)):
+                    # in the next step a layer may come to another slot
+                    filled = [(layer, (place + step) % slots) for place, layer in enumerate(layers[first:][:slots])]
+                    for layer, slot in filled:
                         staging.pull(slices, peers, layer, slot, None)
                         if work.strategy.weight_view == "merged":
                             staging.merge(layer, slot)
-                    for slot, layer in enumerate(filled):  # no slot disturbs another
+                    for layer, slot in filled:  # none disturbs another
                         w13, w2 = staging.weights(layer, slot)
                         for expert in range(shape.experts):
                             pairs = zip((w13[expert], w2[expert]), exact(shape, layer, expert), strict=True)

@@ -75,8 +75,6 @@ def test_by_hand() -> None:
     assert level_shares(readings) == pytest.approx({1: 8 / 12, 2: 4 / 12})
     assert all_reading(readings) == (2, 4)
     assert level_shares(readings, all_reading(readings)) == pytest.approx({1: 2 / 6, 2: 4 / 6})
-    begun_together = [Reading(1, 0, 0, 2), Reading(2, 0, 0, 4)]
-    assert list(level_shares(begun_together)) == [1, 2]  # from 1 up, whatever came first
     assert mean_of({1: 0.25, 3: 0.75}) == 2.5
     assert distance({1: 0.25, 3: 0.75}, {1: 0.5, 2: 0.5}) == 0.75
     assert level_shares([]) == {}
