@@ -118,7 +118,7 @@ def test_slots_go_with_their_run_and_weights_with_their_model(two_ranks: Ranks) 
     odd = scenario(2, [[3], [5]], model=ODD_MODEL)
     round_of_runs = [
         *(odd.replace(**{"strategy.weight_view": view, "strategy.slots": 3}) for view in ("composite", "merged")),
-        *(odd.with_strategy(name) for name in ("replicated", "dep", "tensor")),
+        *(odd.with_strategy(name) for name in ("replicated", "dep", "tensor", "replicated", "tensor")),
         scenario(2, [[3], [5]], **{"workload.seed": 3}),
         odd,
     ]

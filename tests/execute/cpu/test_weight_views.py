@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +75,9 @@ def check_all_layers(work: Scenario) -> None:
             slices = pull_plan(work, rank).slices
             with staging_of(work, rank, shard) as staging:
                 layers, slots = range(shape.dense_layers, shape.layers), work.strategy.slots
-                for first, step in product(range(0, len(layers), slots), range(2)):
-                    # in the next step a layer may come to another slot
-                    filled = [(layer, (place + step) % slots) for place, layer in enumerate(layers[first:][:slots])]
+                # slots go on in turn from one step to the next, so that a layer may come to another one
+                visits = [(layer, number % slots) for number, layer in enumerate([*layers, *layers])]
+                for filled in (visits[first : first + slots] for first in range(0, len(visits), slots)):
                     for layer, slot in filled:
                         staging.pull(slices, peers, layer, slot, None)
                         if work.strategy.weight_view == "merged":
