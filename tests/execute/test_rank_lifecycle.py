@@ -8,10 +8,11 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
-from rank_scenarios import scenario
+from rank_scenarios import ODD_MODEL, scenario
 from start_stop_cycles import start_stop_cycles
 
 from dwdp_lab.execute.ranks import Ranks
@@ -98,6 +99,45 @@ def test_weights_are_kept_between_runs(two_ranks: Ranks) -> None:
     for _ in range(3):
         two_ranks.run(work)
     assert [len(os.listdir(f"/proc/{pid}/fd")) for pid in two_ranks.pids] == opened
+
+
+def blocks_of(pid: int) -> dict[str, int]:
+    """The blocks of shared memory that a process maps, by inode: bytes of its addresses that show one."""
+    found: dict[str, int] = {}
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        place, _, _, _, inode, *name = line.split()
+        if name and "dwdp" in name[0]:
+            start, end = (int(address, 16) for address in place.split("-"))
+            found[inode] = found.get(inode, 0) + end - start
+    return found
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs Linux's /proc")
+def test_slots_go_with_their_run_and_weights_with_their_model(two_ranks: Ranks) -> None:
+    """A lab in which one changes strategies and models all day holds no more memory than after its first round."""
+    odd = scenario(2, [[3], [5]], model=ODD_MODEL)
+    round_of_runs = [
+        *(odd.replace(**{"strategy.weight_view": view, "strategy.slots": 3}) for view in ("composite", "merged")),
+        *(odd.with_strategy(name) for name in ("replicated", "dep", "tensor", "replicated", "tensor")),
+        scenario(2, [[3], [5]], **{"workload.seed": 3}),
+        odd,
+    ]
+    held = []
+    for _ in range(3):
+        for work in round_of_runs:
+            two_ranks.run(work)
+        held.append([(len(os.listdir(f"/proc/{pid}/fd")), sorted(blocks_of(pid).values())) for pid in two_ranks.pids])
+    assert held[1] == held[2] == held[0]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs Linux's /proc")
+def test_a_rank_holds_all_experts_only_where_its_strategy_asks_for_them(two_ranks: Ranks) -> None:
+    """Every seed is another model, so that nothing is kept of the run before."""
+    for seed, (name, blocks) in enumerate({"replicated": 1, "dep": 2, "dwdp": 2, "weight_gather": 2}.items(), 20):
+        two_ranks.run(scenario(2, [[3], [5]], **{"workload.seed": seed, "strategy.name": name}))
+        mapped = [blocks_of(pid) for pid in two_ranks.pids]
+        assert [len(found) for found in mapped] == [blocks] * 2, name  # all experts; or one's own shard and the peer's
+        assert (mapped[0].keys() == mapped[1].keys()) is (name != "replicated")
 
 
 def test_a_forked_child_leaves_the_ranks_and_their_folder_alone(two_ranks: Ranks) -> None:

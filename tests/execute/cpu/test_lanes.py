@@ -88,6 +88,24 @@ def test_a_failure_is_not_held_up_by_a_lane_that_never_ends() -> None:
     release.set()
 
 
+def test_of_several_failures_the_first_is_told() -> None:
+    """What fails after it, fails because of it: a collective whose peers have gone."""
+
+    def perform(op: Op) -> None:
+        if op.lane == "compute":
+            raise ValueError("broken")
+        while run._running > 1:
+            time.sleep(0.001)
+        raise ConnectionError("peers have gone")
+
+    run = LaneRun((op("comm", 0), op("compute", 1)), perform)
+    run.start(0, ("comm", "compute"))
+    while run._running:
+        time.sleep(0.001)
+    with pytest.raises(ValueError, match="broken"):
+        run.wait()
+
+
 def test_each_operation_is_reported_once() -> None:
     seen: list[int] = []
     ops = tuple(op("compute", layer) for layer in range(4))

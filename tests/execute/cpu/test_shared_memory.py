@@ -34,6 +34,16 @@ def test_replaced_pages_show_the_other_block_and_the_rest_stays() -> None:
         os.close(fd)
 
 
+def test_nothing_lies_anywhere_in_a_range_and_all_of_it_fits() -> None:
+    fd = shared_block(1)
+    mapping = Mapping(fd, 1)
+    for offset in (0, PAGE):
+        assert mapping.tensor(offset, (0, 4), torch.bfloat16).shape == (0, 4)
+    assert mapping.tensor(PAGE - 8, (2,), torch.float32).tolist() == [0, 0]
+    mapping.close()
+    os.close(fd)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     fd = shared_block(1)
     mapping = Mapping(fd, 1)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,22 +67,26 @@ def staging_of(work: Scenario, rank: int, store: ExpertStore) -> Iterator[Stagin
 
 
 def check_all_layers(work: Scenario) -> None:
-    """Pull layer after layer through the slots on every rank, and compare each view with the drawn weights."""
+    """Pull layers through the slots on every rank, as many at a time as there are slots; each view is as drawn."""
     shape = work.model
     with stores(work) as shards:
         peers = [shard.mapping for shard in shards]
         for rank, shard in enumerate(shards):
             slices = pull_plan(work, rank).slices
             with staging_of(work, rank, shard) as staging:
-                for number, layer in enumerate(range(shape.dense_layers, shape.layers)):
-                    slot = number % work.strategy.slots
-                    staging.pull(slices, peers, layer, slot, None)
-                    if work.strategy.weight_view == "merged":
-                        staging.merge(layer, slot)
-                    w13, w2 = staging.weights(layer, slot)
-                    for expert in range(shape.experts):
-                        for tensor, drawn in zip((w13[expert], w2[expert]), exact(shape, layer, expert), strict=True):
-                            assert same(tensor, drawn), (rank, layer, slot, expert)
+                layers, slots = range(shape.dense_layers, shape.layers), work.strategy.slots
+                # slots go on in turn from one step to the next, so that a layer may come to another one
+                visits = [(layer, number % slots) for number, layer in enumerate([*layers, *layers])]
+                for filled in (visits[first : first + slots] for first in range(0, len(visits), slots)):
+                    for layer, slot in filled:
+                        staging.pull(slices, peers, layer, slot, None)
+                        if work.strategy.weight_view == "merged":
+                            staging.merge(layer, slot)
+                    for layer, slot in filled:  # none disturbs another
+                        w13, w2 = staging.weights(layer, slot)
+                        for expert in range(shape.experts):
+                            pairs = zip((w13[expert], w2[expert]), exact(shape, layer, expert), strict=True)
+                            assert all(same(*pair) for pair in pairs), (rank, layer, slot, expert)
 
 
 @pytest.mark.parametrize("peer_order", ["ascending", "rotated", "interleaved", "permutation"])
@@ -150,6 +157,22 @@ def test_composite_says_what_it_keeps_twice() -> None:
         assert isinstance(staging, CompositeStaging)
         staging.weights(work.model.dense_layers, 0)
         assert 0 < staging.doubled_bytes <= shards[1].layout.nbytes
+
+
+def held() -> tuple[int, int]:
+    """Open files of this process, and bytes of shared memory among its addresses."""
+    ranges = [line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines() if "dwdp" in line]
+    return len(os.listdir("/proc/self/fd")), sum(int(end, 16) - int(start, 16) for start, end in ranges)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs Linux's /proc")
+@pytest.mark.parametrize("weight_view", ["split", "merged", "composite"])
+def test_closed_views_and_stores_hold_nothing(weight_view: str) -> None:
+    gc.collect()  # what other tests let go of
+    before = held()
+    for model in (MODEL, ODD_MODEL):
+        check_all_layers(scenario(3, [[1]] * 3, **{"model": model, "strategy.weight_view": weight_view}))
+    assert held() == before
 
 
 @given(start=st.integers(0, 5 * PAGE), length=st.integers(1, 5 * PAGE))

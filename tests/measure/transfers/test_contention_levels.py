@@ -75,7 +75,12 @@ def test_by_hand() -> None:
     assert level_shares(readings) == pytest.approx({1: 8 / 12, 2: 4 / 12})
     assert all_reading(readings) == (2, 4)
     assert level_shares(readings, all_reading(readings)) == pytest.approx({1: 2 / 6, 2: 4 / 6})
+    assert mean_of({1: 0.25, 3: 0.75}) == 2.5
+    assert distance({1: 0.25, 3: 0.75}, {1: 0.5, 2: 0.5}) == 0.75
     assert level_shares([]) == {}
+    one_after_another = [Reading(0, 1, 3, 9), Reading(0, 2, 0, 3), Reading(1, 2, 4, 8), Reading(1, 0, 1, 4)]
+    assert all_reading(one_after_another) == (1, 8)
+    assert all_reading(one_after_another[::-1]) == (1, 8)
     assert all_reading([]) == (0, 0)
     assert distance({1: 1.0}, {2: 1.0}) == 1
 

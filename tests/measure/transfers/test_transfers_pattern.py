@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from dwdp_lab.measure.transfers import transfers_pattern
 from dwdp_lab.measure.transfers.transfers_pattern import GUARD, WrongBytes, check_received, expected_bytes, fill
 from dwdp_lab.program.pull_plan import Slice
 
@@ -80,6 +83,19 @@ def splitmix(rank: int, place: int) -> int:
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & whole
     mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & whole
     return mixed ^ (mixed >> 31)
+
+
+def test_memory_larger_than_what_is_written_or_compared_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filled and compared piece by piece, it holds the same, and a wrong byte is named where it lies."""
+    monkeypatch.setattr(transfers_pattern, "_CHUNK", 1000)
+    monkeypatch.setattr(transfers_pattern, "_COMPARED", 1365)  # of 4096 the last one is compared alone
+    assert torch.equal(memory(1), SOURCES[1])
+    assert check_received(received(), SLICES, SOURCES, SCRUBBED) == 2000 + 3000 + 4096
+    target, last = received(), re.escape(str(SLICES[2]))
+    for place in (4095, 2500):  # the first difference is told
+        target[GUARD + 5000 + place] = int(target[GUARD + 5000 + place]) ^ 1
+        with pytest.raises(WrongBytes, match=rf"^byte {place} of {last} is \d+, its source holds \d+$"):
+            check_received(target, SLICES, SOURCES, SCRUBBED)
 
 
 @given(st.integers(0, 2), st.integers(0, BYTES - 1))
