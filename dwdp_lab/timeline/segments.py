@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from operator import itemgetter
 from typing import Literal, NamedTuple
 
-from dwdp_lab.timeline.span import Timeline
+from dwdp_lab.timeline.span import Span, Timeline
 
 State = Literal["compute", "communication", "exposed_copy", "wait_on_peers", "idle"]
 STATES: tuple[State, ...] = ("compute", "communication", "exposed_copy", "wait_on_peers", "idle")
@@ -68,6 +71,16 @@ def activities(timeline: Timeline) -> list[RankActivity]:
             place = places[lane, kind] = STATES.index(busy_state(lane, kind))
         by_rank[rank][place].append((start, end))
     return [_activity(*intervals) for intervals in by_rank]
+
+
+def covered_us(span: Span, intervals: Sequence[Interval]) -> float:
+    """For how long the span lies in disjoint intervals, which are in order."""
+    covered = 0.0
+    for start, end in islice(intervals, bisect_right(intervals, span.start_us, key=itemgetter(1)), None):
+        if start >= span.end_us:
+            break
+        covered += min(end, span.end_us) - max(start, span.start_us)
+    return covered
 
 
 def busy_state(lane: str, kind: str) -> State:

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dwdp_lab.timeline.metrics import metrics
-from dwdp_lab.timeline.segments import COPY_KINDS, STATES, TOKEN_KINDS, WAIT_KIND, Segment, segments
+from dwdp_lab.timeline.segments import (
+    COPY_KINDS,
+    STATES,
+    TOKEN_KINDS,
+    WAIT_KIND,
+    Segment,
+    activities,
+    covered_us,
+    segments,
+)
 from dwdp_lab.timeline.span import Span, Timeline
 
 KINDS_BY_LANE = {
@@ -121,3 +130,12 @@ def test_precedence_and_trailing_prefetch() -> None:
 def test_a_rank_the_timeline_lacks_is_refused() -> None:
     with pytest.raises(ValueError, match=r"rank = 1: the timeline has ranks 0 to 0"):
         segments(timeline_of([]), 1)
+
+
+@given(timelines())
+def test_a_span_is_covered_by_copies_for_as_long_as_both_last(timeline: Timeline) -> None:
+    copies = [activity.copy for activity in activities(timeline)]
+    for span in timeline.spans:
+        instants = range(int(span.start_us), int(span.end_us))  # of a microsecond each, as all times are whole
+        sampled = sum(any(start <= now < end for start, end in copies[span.rank]) for now in instants)
+        assert covered_us(span, copies[span.rank]) == sampled

@@ -69,7 +69,7 @@ def _run_prepared(session: RankSession, machine: RankMachine, setup: Setup, orde
     rows = own_rows(order, session.rank, _computed(setup, machine, computation, order), deal)
     outputs = outputs_of(setup.scenario, rows)
     output_sha256 = sha256_of(outputs)
-    told = (tuple(outputs), routing_of(setup.scenario, rows)) if order.outputs else (None, None)
+    given, routing = (tuple(outputs), routing_of(setup.scenario, rows)) if order.outputs else (None, None)
     computation.close()
     # a step under the profiler takes as much memory again, and is queued without graphs
     del queue, rows, outputs
@@ -83,8 +83,8 @@ def _run_prepared(session: RankSession, machine: RankMachine, setup: Setup, orde
         ),
         output_sha256=output_sha256,
         notes=(*_notes(setup, machine, order), *run.notes(machine.device, len(ops))),
-        outputs=told[0],
-        routing=told[1],
+        outputs=given,
+        routing=routing,
         run_us=run.run_us(machine.device),
         clock_error_us=run.clock.error_us,
         samples=run.samples,

@@ -5,17 +5,14 @@ Both begin on cool GPUs, whose clocks fall to what their power limit allows with
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import islice
-from operator import itemgetter
 from statistics import fmean
 from typing import NamedTuple
 
 from dwdp_lab.program.operation import Kind
-from dwdp_lab.timeline.segments import Interval, activities
-from dwdp_lab.timeline.span import Span, Timeline
+from dwdp_lab.timeline.segments import activities, covered_us
+from dwdp_lab.timeline.span import Timeline
 
 COMPUTED: tuple[Kind, ...] = ("attention", "route", "experts")
 """Kinds of operations that are looked at."""
@@ -154,7 +151,7 @@ def _steps(run: Timeline) -> list[list[_Step]]:
             starts[key] = min(starts.get(key, span.start_us), span.start_us)
             ends[key] = max(ends.get(key, span.end_us), span.end_us)
             took[key][span.kind] += span.duration_us
-            beside[key] += _covered_us(span, pulls[span.rank])
+            beside[key] += covered_us(span, pulls[span.rank])
     found = []
     for rank in range(run.ranks):
         steps = [_Step(starts[key], ends[key], took[key], beside[key]) for key in sorted(starts) if key[0] == rank]
@@ -162,16 +159,6 @@ def _steps(run: Timeline) -> list[list[_Step]]:
             raise ValueError(f"rank {rank} of the {run.strategy} run computed nothing")
         found.append(steps)
     return found
-
-
-def _covered_us(span: Span, intervals: Sequence[Interval]) -> float:
-    """As long as the span lies in disjoint intervals, which are in order."""
-    covered = 0.0
-    for start, end in islice(intervals, bisect_right(intervals, span.start_us, key=itemgetter(1)), None):
-        if start >= span.end_us:
-            break
-        covered += min(end, span.end_us) - max(start, span.start_us)
-    return covered
 
 
 def _step_ms(ranks: Sequence[_Phases]) -> tuple[float, ...]:

@@ -8,12 +8,13 @@ step is a sum of operations, so it is their means that add up to it, and a distu
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean, median
 from typing import NamedTuple
 
 from dwdp_lab.measure.calibration.samples import UNITS_OF, ComputeSample, ExchangeSample, PullSample, SlowedSample
 from dwdp_lab.program.operation import COLLECTIVES, Kind, Op, Program, Work, awaited
+from dwdp_lab.timeline.segments import activities, covered_us
 from dwdp_lab.timeline.span import Span, Timeline
 
 ALL_THE_WHILE = 0.95
@@ -117,16 +118,11 @@ def _moments(program: Program, spans: Sequence[Span]) -> dict[int, tuple[float, 
 def slowed_samples(beside: Ran, alone: Ran) -> list[SlowedSample]:
     """Operations that ran beside the rank's own pulls, over the same ones of a run without pulls."""
     usual = alone.spans()
-    pulls: Mapping[int, list[Span]] = defaultdict(list)
-    for span in beside.timeline.spans:
-        if span.kind == "pull":
-            pulls[span.rank].append(span)
+    pulls = [activity.copy for activity in activities(beside.timeline)]
     found = []
     for place, span in beside.spans().items():
         if place[1] in UNITS_OF and place in usual and span.duration_us:
-            covered = sum(
-                max(0.0, min(span.end_us, pull.end_us) - max(span.start_us, pull.start_us)) for pull in pulls[span.rank]
-            )
-            if covered >= ALL_THE_WHILE * span.duration_us and usual[place].duration_us:
+            covered = covered_us(span, pulls[span.rank]) >= ALL_THE_WHILE * span.duration_us
+            if covered and usual[place].duration_us:
                 found.append(SlowedSample(place[1], span.duration_us / usual[place].duration_us))
     return found

@@ -110,13 +110,11 @@ def predicted_figures(file: RunsFile, scenario: Scenario, hardware: Hardware) ->
         return Figures.of(run_sim(as_it_ran, hardware=profile, physics=replace(physics, lasting=lasting)))
 
     cool = figures(lasting=False)
-    lasting = None if profile.reached is None else profile.reached.lasting
-    if file.machine != "cuda" or lasting is None:
-        return cool
+    known = None if profile.reached is None else profile.reached.lasting
     run_ms = cool.step_ms * as_it_ran.batches.steps
-    if run_ms <= lasting.after_ms.value:
+    if file.machine != "cuda" or known is None or run_ms <= known.after_ms.value:
         return cool
-    return Figures.blend(cool, figures(lasting=True), lasting.after_ms.value / run_ms)
+    return Figures.blend(cool, figures(lasting=True), known.after_ms.value / run_ms)
 
 
 def as_on_machine(file: RunsFile, scenario: Scenario, hardware: Hardware) -> tuple[Scenario, Hardware, Physics]:

@@ -42,8 +42,8 @@ def test_copies_between_two_ranks(tmp_path: Path) -> None:
     assert {("plain", False), ("plain", True)} <= ways
     rates = dict(zip(found["one_copy"]["bytes"], found["one_copy"]["gbps"], strict=True))
     assert rates[64 << 20] > rates[64 << 10]
-    # it depends on what else the machine does, but clocks that are not tied to each other are seconds apart
-    assert 0 < found["clock_error_us"] < 100_000
+    # a GPU's clock is tied to the host's more closely than any copy of interest takes, unless others use the GPUs too
+    assert 0 < found["clock_error_us"] < 1000
 
 
 @pytest.mark.timeout(300)
